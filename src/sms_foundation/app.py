@@ -1,0 +1,232 @@
+"""The HTTP service: the edge on top of `worker.Core`. The only file that knows every router."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import RedirectResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import ASGIApp
+
+from sms_foundation import __version__
+from sms_foundation.core.config import LOCAL_AUTH_TOKEN, Settings
+from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
+from sms_foundation.core.web.auth import internal_access
+from sms_foundation.core.web.context import EdgeLoad, RequestContext
+from sms_foundation.core.web.errors import install_error_handlers
+from sms_foundation.core.web.health import Check, CheckResult, State, health_router
+from sms_foundation.core.web.openapi import document_api
+from sms_foundation.core.work import queue
+from sms_foundation.core.work.metrics import WORK_BACKLOG, WORK_OLDEST_DUE_SECONDS
+from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
+from sms_foundation.messaging.delivery import ReceiptStore
+from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.messaging.router import history_router
+from sms_foundation.migrations.child import migrate_in_child
+from sms_foundation.migrations.state import schema_problem
+from sms_foundation.providers.twilio.authenticity import TwilioAuthenticator
+from sms_foundation.webhooks.openapi import WEBHOOK_PATHS
+from sms_foundation.webhooks.router import WebhookLimits, webhook_routes
+from sms_foundation.worker import Core, keep_recurring_work, open_core
+
+log = structlog.get_logger(__name__)
+
+_MIGRATION_PATIENCE_S = 30.0
+
+_DESCRIPTION = """One service through which an organisation's every text message comes in and goes out.
+
+Every error has the same shape, `{"error": {"code", "message", "details"?, "timestamp", "request_id"}}`; `code` is made
+for programs and never changes its meaning. Send `X-Request-ID` to find your call in the logs."""
+
+
+def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
+    """Build the service. It starts without a reachable database and gets ready by itself once there is one."""
+    load = EdgeLoad()
+    readiness = _Readiness()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_core(settings, url, is_edge_busy=load.is_busy) as core:
+            messages, receipts = _install_edge(app, settings, core, readiness)
+            schema = asyncio.create_task(_bring_schema_up_to_date(core.database)) if settings.should_migrate else None
+            if schema is not None:
+                # Normally done before the first request is taken; an unreachable database is waited for beside them.
+                await asyncio.wait([schema], timeout=_MIGRATION_PATIENCE_S)
+            recurring = asyncio.create_task(keep_recurring_work(core.database))
+            if settings.work_in_process:
+                core.runner.start()
+            log.info("service.started", version=__version__, app_env=settings.app_env, database=url.safe_name)
+            try:
+                yield
+            finally:
+                readiness.is_stopping = True
+                recurring.cancel()
+                if schema is not None:
+                    schema.cancel()
+                await messages.close()
+                await receipts.close()
+                await core.runner.stop(settings.shutdown_timeout_s * 0.4)
+                log.info("service.stopped")
+
+    app = FastAPI(
+        title="SMS Foundation",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,  # a redirected webhook would carry a signature of another URL
+    )
+    install_error_handlers(app)
+    return RequestContext(app, load)
+
+
+async def _bring_schema_up_to_date(database: Database) -> None:
+    pause_s = 1.0
+    while True:
+        try:
+            async with database.connection() as connection:
+                problem = await schema_problem(connection)
+            if problem is not None:
+                log.info("schema.migrating", reason=problem)
+                await migrate_in_child(database.url)
+        except Exception as error:  # noqa: BLE001  # the database may come back, and the next try may find it done
+            log.warning("schema.not_current", error=explain_outage(error), retry_in_s=pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 10.0)
+        else:
+            return
+
+
+def _install_edge(
+    app: FastAPI, settings: Settings, core: Core, readiness: "_Readiness"
+) -> tuple[MessageStore, ReceiptStore]:
+    database = core.database
+    messages = MessageStore(
+        database,
+        lease_token=core.runner.lease_token,
+        lease=core.runner.lease,
+        room=lambda: core.runner.room,
+    )
+    receipts = ReceiptStore(database)
+    paths: dict[str, Any] = {}
+    if settings.twilio_auth_tokens and settings.public_base_urls:
+        authenticator = TwilioAuthenticator(
+            auth_tokens=settings.twilio_auth_tokens,
+            base_urls=settings.public_base_urls,
+            account_sids=settings.twilio_account_sids,
+        )
+        app.router.routes[:0] = webhook_routes(
+            authenticator,
+            messages,
+            receipts,
+            run_soon=core.runner.offer,
+            limits=WebhookLimits(settings.max_webhook_bytes, settings.webhook_timeout_s),
+            default_region=settings.default_region,
+        )
+        paths = WEBHOOK_PATHS
+    else:
+        log.warning("webhooks.off", reason="TWILIO_AUTH_TOKEN or PUBLIC_BASE_URL is not set")
+    app.include_router(
+        history_router(database, default_region=settings.default_region),
+        dependencies=[Depends(internal_access(settings))],
+    )
+    app.include_router(
+        health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
+    )
+    app.include_router(_operations_router(database))
+    app.openapi = document_api(app, paths, description=_DESCRIPTION)  # type: ignore[method-assign]  # FastAPI's own way
+    return messages, receipts
+
+
+class _Readiness:
+    """Should this process get requests? Remembers that the schema is current once it was."""
+
+    def __init__(self) -> None:
+        self.is_stopping = False
+        self._is_schema_current = False
+
+    async def problem(self, database: Database) -> str | None:
+        if self.is_stopping:
+            return "stopping"
+        try:
+            async with asyncio.timeout(2), database.connection() as connection:
+                if self._is_schema_current:
+                    await connection.execute("SELECT 1")
+                    return None
+                problem = await schema_problem(connection)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the answer is "not ready"
+            return f"database: {explain_outage(error)}"
+        self._is_schema_current = problem is None
+        return problem
+
+
+def _checks(settings: Settings, core: Core) -> dict[str, Check]:
+    async def check_database() -> CheckResult:
+        async with core.database.connection() as connection:
+            problem = await schema_problem(connection)
+        return CheckResult(State.OK) if problem is None else CheckResult(State.DOWN, {"error": problem})
+
+    async def check_twilio() -> CheckResult:
+        if not settings.twilio_auth_tokens:
+            return CheckResult(State.NOT_CONFIGURED)
+        is_simulated = settings.twilio_auth_tokens[0] == LOCAL_AUTH_TOKEN
+        return CheckResult(State.OK, {"credentials": "simulator" if is_simulated else "configured"})
+
+    async def check_backlog() -> CheckResult:
+        async with core.database.connection() as connection:
+            kinds = await queue.backlog(connection)
+        oldest_s = max((each.oldest_due_s for each in kinds), default=0.0)
+        dead = sum(each.dead for each in kinds)
+        details = {"due": sum(each.due for each in kinds), "oldest_due_s": round(oldest_s, 1), "dead": dead}
+        return CheckResult(State.DEGRADED if dead or oldest_s > 60 else State.OK, details)
+
+    return {
+        "database": check_database,
+        "twilio": check_twilio,
+        "collections_monitor": lambda: _check_monitor(core.lookup),
+        "work": check_backlog,
+    }
+
+
+async def _check_monitor(lookup: TenantLookup) -> CheckResult:
+    health = lookup.health()
+    details = None if health.latency_s is None else {"last_lookup_ms": round(health.latency_s * 1000, 1)}
+    match health.state:
+        case MonitorState.NOT_CONFIGURED:
+            return CheckResult(State.NOT_CONFIGURED)
+        case MonitorState.UNAVAILABLE:
+            return CheckResult(State.DEGRADED, details)
+        case MonitorState.OK | MonitorState.UNTRIED:
+            return CheckResult(State.OK, details)
+
+
+def _operations_router(database: Database) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/metrics")
+    async def show_metrics() -> Response:
+        """Everything Prometheus wants to know; the backlog is counted at this moment, if the database can be asked."""
+        try:
+            async with asyncio.timeout(2), database.connection() as connection:
+                kinds = await queue.backlog(connection)
+        except Exception as error:  # noqa: BLE001  # metrics matter most when something is wrong
+            log.warning("metrics.no_backlog", error=explain_outage(error))
+        else:
+            _set_backlog(kinds)
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/")
+    async def show_docs() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return router
+
+
+def _set_backlog(kinds: list[queue.Backlog]) -> None:
+    WORK_BACKLOG.clear()
+    WORK_OLDEST_DUE_SECONDS.clear()
+    for each in kinds:
+        for state in ("due", "scheduled", "leased", "dead"):
+            WORK_BACKLOG.labels(each.kind, state).set(getattr(each, state))
+        WORK_OLDEST_DUE_SECONDS.labels(each.kind).set(each.oldest_due_s)

@@ -1,0 +1,95 @@
+"""`sms-foundation run`: everything at once, for a developer."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from sms_foundation.cli.database import open_database
+from sms_foundation.cli.serve import bind, serve_on
+from sms_foundation.core.config import Settings, child_environment, load_settings
+from sms_foundation.core.errors import StartupError
+from sms_foundation.core.logging import configure_logging
+
+commands = typer.Typer(add_completion=False)
+
+_WELCOME = """
+SMS Foundation is starting. Nothing leaves this machine.
+
+  service     http://127.0.0.1:{port}         API under /docs, /health, /metrics
+  simulator   http://127.0.0.1:{simulator_port}         a Twilio and a Collections Monitor that run here
+  database    {database}
+
+Let a tenant text you, from another terminal (in this folder):
+
+  {command} simulator{option} text --from +15125550100 "Hola, no hay agua caliente"
+  curl -s http://127.0.0.1:{port}/conversations/+15125550100 | python3 -m json.tool
+
+Stop with Ctrl-C; the texts stay.
+"""
+
+
+@commands.command()
+def run(
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The service's port. [default: PORT, 8000]")
+    ] = None,
+    simulator_port: Annotated[int, typer.Option(min=1, max=65535, help="The simulator's port.")] = 8001,
+) -> None:
+    """Start the service and, beside it, the simulator: no account, no Docker, no server to install.
+
+    The database is the embedded one unless DATABASE_URL is set. Unknown numbers are looked up at the simulator's
+    Collections Monitor unless MONITOR_API_URL is set.
+    """
+    settings = load_settings(**({"port": port} if port else {}))
+    if not settings.uses_simulator:
+        raise StartupError("`run` is for a developer's machine without TWILIO_AUTH_TOKEN; use `sms-foundation serve`")
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    listener = bind(settings)
+    _check_port_is_free(simulator_port)
+    monitor_url = f"http://127.0.0.1:{simulator_port}/monitor"
+    settings.monitor_api_url = settings.monitor_api_url or monitor_url
+    settings.tenant_profile_api_url = settings.tenant_profile_api_url or monitor_url
+    with open_database(settings) as url, _simulator(settings, simulator_port):
+        print(
+            _WELCOME.format(
+                port=settings.port,
+                simulator_port=simulator_port,
+                database=url.safe_name if settings.database_url else f"embedded, in {settings.sms_data_dir}",
+                command=sys.argv[0] if sys.argv[0].endswith("sms-foundation") else "python3 -m sms_foundation",
+                option="" if simulator_port == 8001 else f" --port {simulator_port}",
+            ),
+            flush=True,
+        )
+        serve_on(listener, settings, url)
+
+
+def _check_port_is_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StartupError(f"port {port}: {error.strerror}; choose another with --simulator-port") from None
+
+
+@contextlib.contextmanager
+def _simulator(settings: Settings, port: int) -> Iterator[None]:
+    """Run the simulator as a process of its own, so that what passes between the two is real HTTP."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sms_foundation", "simulator", "--port", str(port)],
+        env=child_environment(PORT=str(settings.port)),
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

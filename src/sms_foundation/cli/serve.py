@@ -1,0 +1,69 @@
+"""`sms-foundation serve`."""
+
+import socket
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from sms_foundation.app import create_app
+from sms_foundation.cli.database import open_database
+from sms_foundation.core.config import Settings, load_settings
+from sms_foundation.core.db import DatabaseUrl
+from sms_foundation.core.errors import StartupError
+from sms_foundation.core.logging import configure_logging
+
+commands = typer.Typer(add_completion=False)
+
+
+@commands.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: HOST, 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes any. [default: PORT, 8000]")] = None,
+) -> None:
+    """Start the service alone: webhooks, history API and background work.
+
+    Without DATABASE_URL it brings its own PostgreSQL, whose files live in SMS_DATA_DIR. With APP_ENV=local, the default
+    on your machine, the schema is brought up to date first and the simulator's signatures are trusted while no
+    TWILIO_AUTH_TOKEN is set. SIGTERM finishes what is under way.
+    """
+    settings = load_settings(**{k: v for k, v in {"host": host, "port": port}.items() if v is not None})
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    listener = bind(settings)
+    settings.port = listener.getsockname()[1]
+    with open_database(settings) as url:
+        serve_on(listener, settings, url)
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Take the port, before anything slow is started. Raises StartupError when somebody has it."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        raise StartupError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
+        ) from None
+    return listener
+
+
+def serve_on(listener: socket.socket, settings: Settings, url: DatabaseUrl) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        create_app(settings, url),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,  # nothing here believes a forwarded address or host
+        backlog=2048,
+        timeout_keep_alive=75,  # longer than a load balancer's, so that it never reuses a connection we just closed
+        timeout_graceful_shutdown=int(settings.shutdown_timeout_s * 0.5),
+    )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,186 @@
+"""The database: one understanding of DATABASE_URL, one pool of asyncpg connections, one view of what can go wrong.
+
+Nothing here assumes a session that outlives a transaction, so all of it works behind a transaction pooler. Tables are
+declared with SQLAlchemy (`core.schema`) for migrations only; why queries are plain SQL is told in docs/adr/0002.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import asyncpg
+
+from sms_foundation.core.config import Settings
+from sms_foundation.core.errors import StartupError
+
+T = TypeVar("T")
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy  # asyncpg ships no complete types; these two name the intent
+Pool: TypeAlias = asyncpg.Pool
+
+# Connection parameters that asyncpg understands in a URL's query.
+# Source: https://magicstack.github.io/asyncpg/current/api/index.html#connection (read November 2026)
+_LIBPQ_PARAMETERS = frozenset(
+    "host port user password dbname database passfile sslmode sslcert sslkey sslpassword sslrootcert sslcrl "
+    "sslnegotiation ssl_min_protocol_version ssl_max_protocol_version target_session_attrs krbsrvname gsslib "
+    "service servicefile".split()
+)
+# Parameters of other tools that dashboards put into the URLs they hand out (Prisma, Neon, libpq): nothing to us.
+_FOREIGN_PARAMETERS = frozenset(
+    "pgbouncer connection_limit pool_timeout schema channel_binding connect_timeout application_name "
+    "prepared_statements prepared_statement_cache_size statement_cache_size async_fallback".split()
+)
+_SUPABASE_TRANSACTION_PORT = 6543  # Source: https://supabase.com/docs/guides/database/connecting-to-postgres
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """A DATABASE_URL in the form asyncpg takes, and what its spelling says about a pooler in front."""
+
+    dsn: str = field(repr=False)
+    is_transaction_pooler: bool
+
+    @property
+    def safe_name(self) -> str:
+        """Host, port and database for messages; never credentials."""
+        parts = urlsplit(self.dsn)
+        query = dict(parse_qsl(parts.query))
+        host = parts.hostname or query.get("host") or "local socket"
+        port = f":{parts.port}" if parts.port else ""
+        return f"{unquote(host)}{port}{parts.path}"
+
+
+def parse_database_url(url: str, *, pooler: str = "auto") -> DatabaseUrl:
+    """Read a DATABASE_URL in any usual spelling: `postgres://`, `postgresql://`, `postgresql+<driver>://`.
+
+    `pooler` is the DATABASE_POOLER setting; `auto` recognises Supabase's port 6543 and `pgbouncer=true`.
+    Raises StartupError, without the URL in its text, when it is no PostgreSQL URL or has a parameter nobody knows.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    dialect, _, _driver = scheme.partition("+")
+    if not separator or dialect not in ("postgres", "postgresql"):
+        raise StartupError("DATABASE_URL must look like postgresql://user:password@host:5432/database")
+    try:
+        parts = urlsplit(f"postgresql://{rest}")
+        port = parts.port
+    except ValueError:
+        raise StartupError(
+            "DATABASE_URL has a broken host or port; percent-encode special characters in the password"
+        ) from None
+    parameters = parse_qsl(parts.query, keep_blank_values=True)
+    if unknown := sorted({name for name, _ in parameters} - _LIBPQ_PARAMETERS - _FOREIGN_PARAMETERS):
+        raise StartupError(f"DATABASE_URL has unknown parameters: {', '.join(unknown)}")
+    flags = dict(parameters)
+    if pooler == "auto":
+        is_pooler = port == _SUPABASE_TRANSACTION_PORT or flags.get("pgbouncer") == "true"
+    else:
+        is_pooler = pooler == "transaction"
+    kept = urlencode([(n, v) for n, v in parameters if n in _LIBPQ_PARAMETERS], quote_via=quote)
+    return DatabaseUrl(parts._replace(query=kept).geturl(), is_pooler)
+
+
+class Database:
+    """All connections of one process. Opening needs no server: connections are made when first used."""
+
+    def __init__(self, url: DatabaseUrl, settings: Settings) -> None:
+        self.url = url
+        self._acquire_timeout_s = settings.database_pool_timeout_s
+        self.pool: Pool = asyncpg.create_pool(
+            dsn=url.dsn,
+            min_size=0,
+            max_size=settings.database_pool_size,
+            timeout=settings.database_connect_timeout_s,
+            command_timeout=settings.database_command_timeout_s,
+            max_inactive_connection_lifetime=300,
+            # A named statement lives in one server session, and behind a pooler the next transaction may get another.
+            statement_cache_size=0 if url.is_transaction_pooler else 1024,
+            # We leave no session state behind, so the default reset (a round trip, and meaningless behind a transaction
+            # pooler) is left out; asyncpg still rolls back an open transaction.
+            reset=_no_reset,
+            server_settings={"application_name": settings.database_application_name},
+        )
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a pooled asyncpg connection; each statement commits by itself."""
+        async with self.pool.acquire(timeout=self._acquire_timeout_s) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a pooled asyncpg connection inside one transaction; commits at the end, rolls back on any exception."""
+        async with self.pool.acquire(timeout=self._acquire_timeout_s) as connection, connection.transaction():
+            yield connection
+
+    async def open(self) -> None:
+        """Prepare the pool. Does not connect, and so succeeds while the server is unreachable."""
+        await self.pool
+
+    async def close(self) -> None:
+        """Close every connection; those still busy after 2 seconds are cut."""
+        try:
+            async with asyncio.timeout(2):
+                await self.pool.close()
+        except TimeoutError:
+            self.pool.terminate()
+
+
+async def _no_reset(_connection: object) -> None:
+    return None
+
+
+_RACES = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    # Two processes inserting the same key: the next try sees the other's row and takes the quiet road.
+    asyncpg.UniqueViolationError,
+)
+_OUTAGES = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.UndefinedTableError,
+    asyncpg.InternalClientError,
+)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether the database, not the data, is to blame: it may succeed later, unchanged."""
+    return isinstance(error, _OUTAGES) and not isinstance(error, ValueError)  # asyncpg's refusal of an argument is both
+
+
+def explain_outage(error: BaseException) -> str:
+    """Say in one line why the database cannot be used, for logs and readiness; never contains credentials."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
+
+
+async def retry_races(attempt: Callable[[], Awaitable[T]], *, attempts: int = 4) -> T:
+    """Run `attempt` until it loses no race against another process; each run must be a whole transaction of its own.
+
+    A connection that breaks in the middle is tried once more on another one: what is repeated here must be idempotent.
+    """
+    for left in range(attempts - 1, -1, -1):
+        try:
+            return await attempt()
+        except _RACES:
+            if not left:
+                raise
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
+            if left < attempts - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def rows_affected(status: str) -> int:
+    """Read the row count out of a command tag such as `UPDATE 3`."""
+    return int(status.rpartition(" ")[2])

@@ -1,0 +1,120 @@
+"""What every request gets: an id, one log line, metrics, and a 500 that tells nothing.
+
+Pure ASGI and one layer, because every webhook passes through it.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sms_foundation.core.ids import new_id
+from sms_foundation.core.web.errors import as_public_error, error_response
+from sms_foundation.core.web.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+
+log = structlog.get_logger("sms_foundation.http")
+
+_is_request_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Asked for every few seconds by machines: logged only when somebody debugs.
+_QUIET_ROUTES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+
+
+class EdgeLoad:
+    """How many requests are being answered; background work gives way while there are many."""
+
+    BUSY = 6
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+
+    def is_busy(self) -> bool:
+        return self.in_flight >= self.BUSY
+
+
+class RequestContext:
+    """Outermost middleware. `scope["state"]` gets `request_id`, and `log`: fields that join the request's log line."""
+
+    def __init__(self, app: ASGIApp, load: EdgeLoad) -> None:
+        self._app = app
+        self._load = load
+        self._children: dict[tuple[str, str, int], Callable[[float], None]] = {}
+        HTTP_IN_FLIGHT.set_function(lambda: load.in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        id_header = (b"x-request-id", request_id.encode())
+        fields: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, log=fields)
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+        is_answered = False
+        self._load.in_flight += 1
+
+        async def send_with_context(message: Message) -> None:
+            nonlocal status, is_answered
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), id_header]
+                await send(message)
+                return
+            await send(message)
+            if not message.get("more_body", False) and not is_answered:
+                # The line is written when the answer is out; work in the background goes on after it.
+                is_answered = True
+                self._load.in_flight -= 1
+                self._record(scope, status, started, fields)
+
+        try:
+            await self._app(scope, receive, send_with_context)
+        except Exception as error:  # noqa: BLE001  # the last net: nothing reaches the server's own handler
+            if not status:  # otherwise the framework has answered already, and passes the error on to be seen
+                await error_response(as_public_error(error), request_id)(scope, receive, send_with_context)
+        finally:
+            if not is_answered:
+                self._load.in_flight -= 1
+                self._record(scope, status or 499, started, fields)
+
+    def _record(self, scope: Scope, status: int, started: float, fields: dict[str, Any]) -> None:
+        elapsed_s = time.perf_counter() - started
+        route = _route(scope)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        key = (route, method, status)
+        observe = self._children.get(key)
+        if observe is None:
+            observe = self._children[key] = _recorder(*key)
+        observe(elapsed_s)
+        write = log.debug if route in _QUIET_ROUTES else log.info
+        write(
+            "http.request", route=route, method=method, status=status, elapsed_ms=round(elapsed_s * 1000, 2), **fields
+        )
+
+
+def _recorder(route: str, method: str, status: int) -> Callable[[float], None]:
+    count, observe = HTTP_REQUESTS.labels(route, method, status).inc, HTTP_SECONDS.labels(route).observe
+
+    def record(elapsed_s: float) -> None:
+        count()
+        observe(elapsed_s)
+
+    return record
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            return value.decode() if _is_request_id(value) else str(new_id())
+    return str(new_id())
+
+
+def _route(scope: Scope) -> str:
+    """Return the template of the matched route: the path itself may hold a phone number."""
+    route = scope.get("route")
+    return getattr(route, "path", None) or "unmatched"

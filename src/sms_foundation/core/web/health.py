@@ -1,0 +1,83 @@
+"""Is it alive, is it ready, and what is the matter: three questions by three different askers."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from sms_foundation import __version__
+from sms_foundation.core.db import explain_outage
+
+_CHECK_TIMEOUT_S = 2.0
+
+
+class State(StrEnum):
+    """How a dependency is doing."""
+
+    OK = "ok"
+    DEGRADED = "degraded"  # the service works without it, or with less of it
+    DOWN = "down"  # the service cannot do its work
+    NOT_CONFIGURED = "not_configured"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One dependency, and what else is worth showing about it."""
+
+    state: State
+    details: Mapping[str, Any] | None = None
+
+
+Check = Callable[[], Awaitable[CheckResult]]
+
+
+def health_router(
+    checks: Mapping[str, Check], *, is_ready: Callable[[], Awaitable[str | None]], version: str = __version__
+) -> APIRouter:
+    """Return the health routes. `is_ready` returns None, or in one line why this process should get no requests."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health", summary="Every dependency, with latencies")
+    async def show_health() -> Response:
+        """200 while the service can do its work, 503 when a dependency it needs is down."""
+        results = await asyncio.gather(*(_run(check) for check in checks.values()))
+        dependencies = dict(zip(checks, results, strict=True))
+        is_ok = all(each["state"] != State.DOWN for each in dependencies.values())
+        body = {"ok": is_ok, "version": version, "dependencies": dependencies}
+        return _json(body, 200 if is_ok else 503)
+
+    @router.get("/health/live", summary="Is the process alive?")
+    async def show_liveness() -> Response:
+        """200 whenever the process can answer at all; a failing database is no reason to restart it."""
+        return _json({"ok": True}, 200)
+
+    @router.get("/health/ready", summary="Should this process get requests?")
+    async def show_readiness() -> Response:
+        """503, with the reason, while the database is unreachable, the schema is behind, or the process is stopping."""
+        reason = await is_ready()
+        return _json(
+            {"ok": True} if reason is None else {"ok": False, "reason": reason}, 200 if reason is None else 503
+        )
+
+    return router
+
+
+async def _run(check: Check) -> dict[str, Any]:
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+            result = await check()
+    except Exception as error:  # noqa: BLE001  # a check that fails is an answer
+        result = CheckResult(State.DOWN, {"error": explain_outage(error)})
+    latency_ms = round((time.perf_counter() - started) * 1000, 2)
+    return {"state": result.state, "latency_ms": latency_ms, **(result.details or {})}
+
+
+def _json(body: Mapping[str, Any], status: int) -> Response:
+    return Response(orjson.dumps(body), status_code=status, media_type="application/json")

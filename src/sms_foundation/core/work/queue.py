@@ -1,0 +1,237 @@
+"""The SQL of work rows: enqueue, claim, finish, retry, take over, inspect and replay.
+
+Every function takes a connection and runs one statement, so it joins whatever transaction the caller is in. All times
+come from the database's clock; processes need not agree on theirs.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sms_foundation.core.db import Connection, rows_affected
+
+
+@dataclass(frozen=True, slots=True)
+class NewWork:
+    """Work to be done: `kind` names the handler, `ref_id` what it is about.
+
+    `delay` postpones it. Work with one `order_key` runs one after the other, oldest first. Of work with one
+    `unique_key` only one open row exists; enqueueing another is a no-op.
+    """
+
+    kind: str
+    ref_id: UUID
+    delay: timedelta = timedelta(0)
+    order_key: str | None = None
+    unique_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A leased row: ours until the lease runs out, finished only under its `lease_token`."""
+
+    id: int
+    kind: str
+    ref_id: UUID
+    attempts: int
+    lease_token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class DeadWork:
+    """A row put aside after its last failure."""
+
+    id: int
+    kind: str
+    ref_id: UUID
+    attempts: int
+    last_error: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Open work of one kind; `oldest_due_s` is how long the oldest due row has been waiting, 0 when none is."""
+
+    kind: str
+    due: int
+    scheduled: int
+    leased: int
+    dead: int
+    oldest_due_s: float
+
+
+# Ids are drawn before commits, so under concurrency a lower id can become visible later. Rows of one order_key are
+# therefore inserted under a transaction lock on that key: among them, id order is commit order.
+_LOCK_ORDER_KEYS = """
+SELECT pg_advisory_xact_lock(hashtextextended(order_key, 7))
+FROM (SELECT DISTINCT order_key FROM unnest($1::text[]) AS t(order_key) WHERE order_key IS NOT NULL ORDER BY 1) AS keys
+"""
+
+_ENQUEUE = """
+INSERT INTO work (kind, ref_id, run_at, order_key, unique_key)
+SELECT kind, ref_id, now() + delay, order_key, unique_key
+FROM unnest($1::text[], $2::uuid[], $3::interval[], $4::text[], $5::text[])
+     WITH ORDINALITY AS t(kind, ref_id, delay, order_key, unique_key, position)
+ORDER BY position
+ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND state <> 'dead' DO NOTHING
+"""
+
+_CLAIM = """
+WITH due AS (
+    SELECT w.id
+    FROM work AS w
+    WHERE w.state = 'due' AND w.run_at <= now() AND w.kind = ANY($1)
+      AND (w.order_key IS NULL OR NOT EXISTS (
+          SELECT FROM work AS other
+          WHERE other.order_key = w.order_key AND other.id <> w.id AND other.state <> 'dead'
+            AND (other.id < w.id OR other.state = 'leased')))
+    ORDER BY w.run_at, w.id
+    LIMIT $2
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE work AS w
+SET state = 'leased', attempts = attempts + 1, lease_token = $3, lease_until = now() + $4
+FROM due
+WHERE w.id = due.id
+RETURNING w.id, w.kind, w.ref_id, w.attempts, w.lease_token
+"""
+
+_FINISH = """
+DELETE FROM work AS w
+USING unnest($1::bigint[], $2::uuid[]) AS done(id, lease_token)
+WHERE w.id = done.id AND w.lease_token = done.lease_token
+RETURNING w.id
+"""
+
+_RESCHEDULE = """
+UPDATE work
+SET state = CASE WHEN $3::interval IS NULL THEN 'dead' ELSE 'due' END,
+    run_at = now() + coalesce($3, interval '0'), attempts = CASE WHEN $5 THEN 0 ELSE attempts END, last_error = $4,
+    lease_token = NULL, lease_until = NULL
+WHERE id = $1 AND lease_token = $2
+"""
+
+_GIVE_BACK = """
+UPDATE work AS w
+SET state = 'due', attempts = attempts - 1, lease_token = NULL, lease_until = NULL
+FROM unnest($1::bigint[], $2::uuid[]) AS held(id, lease_token)
+WHERE w.id = held.id AND w.lease_token = held.lease_token
+"""
+
+_TAKE_OVER = """
+UPDATE work
+SET state = CASE WHEN attempts >= $1 THEN 'dead' ELSE 'due' END,
+    last_error = 'the process that ran it died or hung (lease expired)',
+    lease_token = NULL, lease_until = NULL
+WHERE id IN (
+    SELECT id FROM work WHERE state = 'leased' AND lease_until < now() ORDER BY lease_until LIMIT 1000
+    FOR UPDATE SKIP LOCKED)
+"""
+
+_NEXT_DUE = """
+SELECT extract(epoch FROM run_at - now())::float8 FROM work
+WHERE state = 'due' AND kind = ANY($1) ORDER BY run_at LIMIT 1
+"""
+
+_BACKLOG = """
+SELECT kind,
+       count(*) FILTER (WHERE state = 'due' AND run_at <= now()) AS due,
+       count(*) FILTER (WHERE state = 'due' AND run_at > now()) AS scheduled,
+       count(*) FILTER (WHERE state = 'leased') AS leased,
+       count(*) FILTER (WHERE state = 'dead') AS dead,
+       coalesce(extract(epoch FROM now() - min(run_at) FILTER (WHERE state = 'due' AND run_at <= now())), 0)::float8
+           AS oldest_due_s
+FROM work GROUP BY kind ORDER BY kind
+"""
+
+_LIST_DEAD = """
+SELECT id, kind, ref_id, attempts, last_error, created_at FROM work
+WHERE state = 'dead' AND ($1::text IS NULL OR kind = $1) ORDER BY id LIMIT $2
+"""
+
+# A dead row whose key has an open successor stays dead: the successor does the work.
+_REPLAY_DEAD = """
+UPDATE work AS w SET state = 'due', run_at = now(), attempts = 0
+WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS NULL OR kind = $2)
+  AND (unique_key IS NULL OR NOT EXISTS (
+      SELECT FROM work AS other
+      WHERE other.unique_key = w.unique_key AND other.id <> w.id AND (other.state <> 'dead' OR other.id > w.id)))
+"""
+
+
+async def enqueue(connection: Connection, work: Sequence[NewWork]) -> None:
+    """Insert `work` in this order; it becomes visible when the caller's transaction commits."""
+    order_keys = [each.order_key for each in work]
+    if any(order_keys):
+        await connection.execute(_LOCK_ORDER_KEYS, order_keys)
+    await connection.execute(
+        _ENQUEUE,
+        [each.kind for each in work],
+        [each.ref_id for each in work],
+        [each.delay for each in work],
+        order_keys,
+        [each.unique_key for each in work],
+    )
+
+
+async def claim(
+    connection: Connection, *, kinds: Sequence[str], limit: int, lease_token: UUID, lease: timedelta
+) -> list[Work]:
+    """Lease up to `limit` due rows, oldest first; rows others are looking at are skipped, never waited for."""
+    rows = await connection.fetch(_CLAIM, kinds, limit, lease_token, lease)
+    return sorted((Work(*row) for row in rows), key=lambda each: each.id)
+
+
+async def finish(connection: Connection, done: Sequence[Work]) -> set[int]:
+    """Delete finished rows and return the ids of those that were still ours; others keep what somebody took over."""
+    rows = await connection.fetch(_FINISH, [each.id for each in done], [each.lease_token for each in done])
+    return {row[0] for row in rows}
+
+
+async def retry_later(connection: Connection, work: Work, *, delay: timedelta, error: str) -> None:
+    """Make the row due again after `delay`; a no-op when the lease is no longer ours."""
+    await connection.execute(_RESCHEDULE, work.id, work.lease_token, delay, error[:500], False)
+
+
+async def run_again(connection: Connection, work: Work, *, delay: timedelta) -> None:
+    """Make a recurring row due again after a success: attempts start from zero."""
+    await connection.execute(_RESCHEDULE, work.id, work.lease_token, delay, None, True)
+
+
+async def put_aside(connection: Connection, work: Work, *, error: str) -> None:
+    """Mark the row dead: kept with its error, run by nobody until replayed."""
+    await connection.execute(_RESCHEDULE, work.id, work.lease_token, None, error[:500], False)
+
+
+async def give_back(connection: Connection, held: Iterable[Work]) -> None:
+    """Release leases of work that was never started, so that others can run it now."""
+    held = list(held)
+    await connection.execute(_GIVE_BACK, [each.id for each in held], [each.lease_token for each in held])
+
+
+async def take_over_expired(connection: Connection, *, max_attempts: int) -> int:
+    """Make rows due whose holder let the lease run out, dead after `max_attempts` starts; returns how many."""
+    return rows_affected(await connection.execute(_TAKE_OVER, max_attempts))
+
+
+async def seconds_until_next(connection: Connection, *, kinds: Sequence[str]) -> float | None:
+    """Return the time until the next row is due (negative when overdue), None when nothing is waiting."""
+    seconds: float | None = await connection.fetchval(_NEXT_DUE, kinds)
+    return seconds
+
+
+async def backlog(connection: Connection) -> list[Backlog]:
+    """Count open and dead work by kind."""
+    return [Backlog(*row) for row in await connection.fetch(_BACKLOG)]
+
+
+async def list_dead(connection: Connection, *, kind: str | None = None, limit: int = 100) -> list[DeadWork]:
+    """Return dead rows, oldest first."""
+    return [DeadWork(*row) for row in await connection.fetch(_LIST_DEAD, kind, limit)]
+
+
+async def replay_dead(connection: Connection, *, ids: Sequence[int] | None = None, kind: str | None = None) -> int:
+    """Make dead rows due now, with all their attempts back; None means no restriction. Returns how many."""
+    return rows_affected(await connection.execute(_REPLAY_DEAD, ids, kind))

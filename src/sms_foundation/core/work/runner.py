@@ -1,0 +1,266 @@
+"""The loop that runs due work: inside `serve` beside the requests, or alone in `worker`.
+
+Requests come first. While the edge is busy the runner starts only a trickle; what it leaves is in the table, not lost.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import structlog
+
+from sms_foundation.core.batching import Batcher
+from sms_foundation.core.clock import monotonic
+from sms_foundation.core.db import Database, explain_outage, is_outage
+from sms_foundation.core.work import queue
+from sms_foundation.core.work.metrics import WORK_RUNS, WORK_SECONDS, WORK_TAKEN_OVER
+from sms_foundation.core.work.queue import Work
+from sms_foundation.core.work.retry import backoff
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The work is done; `is_row_gone`: the handler deleted its row in the transaction of its own effects."""
+
+    is_row_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again, after the usual backoff and not before `delay`. `reason` is kept in the row: no content, no numbers.
+
+    `is_outage`: somebody we depend on is away, which is no reason ever to give up.
+    """
+
+    reason: str
+    delay: timedelta | None = None
+    is_outage: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Recurring work: done for now, next time after `delay`."""
+
+    delay: timedelta
+
+
+Outcome = Done | Retry | Again
+Handler = Callable[[Work], Awaitable[Outcome]]
+
+# While the edge is busy: enough to show life and keep the first texts of a burst from waiting for its end.
+_TRICKLE_INTERVAL_S = 0.01
+
+
+class WorkRunner:
+    """Runs due rows of the kinds it has handlers for, `concurrency` at a time.
+
+    A handler gets a leased row and returns what became of it; an exception counts as a failure to be retried. It has
+    half the lease for one run, so a slow run ends before somebody else starts the same row.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        handlers: Mapping[str, Handler],
+        *,
+        concurrency: int,
+        poll_s: float,
+        lease_s: float,
+        max_attempts: int,
+        is_edge_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._database = database
+        self._handlers = handlers
+        self._kinds = sorted(handlers)
+        self._concurrency = concurrency
+        self._poll_s = poll_s
+        self._max_attempts = max_attempts
+        self._is_edge_busy = is_edge_busy
+        self.lease = timedelta(seconds=lease_s)
+        self.lease_token: UUID = uuid4()
+        self._ready: asyncio.Queue[tuple[float, Work]] = asyncio.Queue(maxsize=8 * concurrency)
+        self._wake = asyncio.Event()
+        self._gate = asyncio.Lock()
+        self._next_trickle = 0.0
+        self._finisher = Batcher(self._finish_batch, is_item_to_blame=lambda error: not is_outage(error), max_items=256)
+        self._feeder: asyncio.Task[None] | None = None
+        self._consumers: list[asyncio.Task[None]] = []
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Begin to claim and run."""
+        self._feeder = asyncio.create_task(self._feed(), name="work-feeder")
+        self._consumers = [
+            asyncio.create_task(self._consume(), name=f"work-{index}") for index in range(self._concurrency)
+        ]
+
+    @property
+    def room(self) -> int:
+        """How many rows could be offered now."""
+        return 0 if self._is_stopping or self._feeder is None else self._ready.maxsize - self._ready.qsize()
+
+    async def offer(self, work: Work) -> None:
+        """Queue a row that was just written and is leased to us already; without room its lease simply runs out."""
+        if not self._is_stopping:
+            with suppress(asyncio.QueueFull):
+                self._ready.put_nowait((monotonic(), work))
+
+    def wake(self) -> None:
+        """Look for due rows now instead of at the next poll."""
+        self._wake.set()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Claim nothing more, let what runs finish for up to `timeout_s`, hand the rest back."""
+        self._is_stopping = True
+        for task in filter(None, [self._feeder]):
+            task.cancel()
+        waiting = self._drop_waiting()
+        if waiting:
+            await self._try_to(queue.give_back, waiting)
+        for _ in self._consumers:
+            self._ready.put_nowait((monotonic(), _STOP))
+        if self._consumers:
+            _, late = await asyncio.wait(self._consumers, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._finisher.close()
+
+    def _drop_waiting(self) -> list[Work]:
+        dropped = []
+        with suppress(asyncio.QueueEmpty):
+            while True:
+                dropped.append(self._ready.get_nowait()[1])
+        return dropped
+
+    async def _feed(self) -> None:
+        last_take_over = 0.0
+        failures = 0
+        while True:
+            try:
+                if monotonic() - last_take_over > self.lease.total_seconds() / 4:
+                    last_take_over = monotonic()
+                    await self._take_over()
+                pause_s = await self._claim_and_wait_time()
+                failures = 0
+            except Exception as error:  # noqa: BLE001  # the loop outlives any failure of one round
+                failures += 1
+                if failures in (1, 10) or failures % 100 == 0:
+                    log.warning("work.claim_failed", error=explain_outage(error), failures=failures)
+                pause_s = backoff(failures, base=timedelta(seconds=0.5), cap=timedelta(seconds=10)).total_seconds()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    async def _claim_and_wait_time(self) -> float:
+        wanted = self._ready.maxsize // 2 - self._ready.qsize()
+        if wanted <= 0:
+            return 0.02  # busy: look again when consumers have made room
+        async with self._database.connection() as connection:
+            claimed = await queue.claim(
+                connection, kinds=self._kinds, limit=wanted, lease_token=self.lease_token, lease=self.lease
+            )
+            seconds = None
+            if len(claimed) < wanted:
+                seconds = await queue.seconds_until_next(connection, kinds=self._kinds)
+        now = monotonic()
+        for work in claimed:
+            try:
+                self._ready.put_nowait((now, work))
+            except asyncio.QueueFull:  # filled by offers meanwhile; the lease runs out by itself
+                break
+        if len(claimed) == wanted:
+            return 0.0
+        # Rows may be due yet blocked behind another of their order_key: never spin on them.
+        return self._poll_s if seconds is None else min(self._poll_s, max(seconds, 0.05))
+
+    async def _take_over(self) -> None:
+        async with self._database.connection() as connection:
+            taken = await queue.take_over_expired(connection, max_attempts=self._max_attempts)
+        if taken:
+            WORK_TAKEN_OVER.inc(taken)
+            log.warning("work.taken_over", rows=taken)
+
+    async def _consume(self) -> None:
+        while True:
+            received, work = await self._ready.get()
+            if work is _STOP:
+                return
+            async with self._gate:
+                await self._give_way()
+            if monotonic() - received > self.lease.total_seconds() / 2:
+                continue  # too old to start: another process may be about to take it over
+            await self._run(work)
+
+    async def _give_way(self) -> None:
+        while self._is_edge_busy():
+            now = monotonic()
+            if now >= self._next_trickle or self._is_stopping:
+                self._next_trickle = now + _TRICKLE_INTERVAL_S
+                return
+            await asyncio.sleep(_TRICKLE_INTERVAL_S / 2)
+
+    async def _run(self, work: Work) -> None:
+        started = monotonic()
+        outcome: Outcome
+        try:
+            async with asyncio.timeout(self.lease.total_seconds() / 2):
+                outcome = await self._handlers[work.kind](work)
+        except Exception as error:  # whatever it is, the row must be retried or put aside
+            # The text of an unexpected error may quote a message; its type does not.
+            outcome = Retry(explain_outage(error), is_outage=True) if is_outage(error) else Retry(type(error).__name__)
+            if not outcome.is_outage:
+                log.exception("work.failed", kind=work.kind, work_id=work.id, attempts=work.attempts)
+        WORK_SECONDS.labels(work.kind).observe(monotonic() - started)
+        try:
+            label = await self._record(work, outcome)
+        except Exception as error:  # noqa: BLE001  # the lease runs out and the row is run again
+            label = "unrecorded"
+            log.warning("work.unrecorded", kind=work.kind, work_id=work.id, error=explain_outage(error))
+        WORK_RUNS.labels(work.kind, label).inc()
+
+    async def _record(self, work: Work, outcome: Outcome) -> str:
+        match outcome:
+            case Done(is_row_gone=True):
+                return "done"
+            case Done():
+                await self._finisher.submit(work)
+                return "done"
+            case Again(delay):
+                async with self._database.connection() as connection:
+                    await queue.run_again(connection, work, delay=delay)
+                return "again"
+            case Retry(reason, is_outage=False) if work.attempts >= self._max_attempts:
+                log.error("work.dead", kind=work.kind, work_id=work.id, attempts=work.attempts, reason=reason)
+                async with self._database.connection() as connection:
+                    await queue.put_aside(connection, work, error=reason)
+                return "dead"
+            case Retry(reason, delay):
+                async with self._database.connection() as connection:
+                    pause = max(delay or timedelta(0), backoff(work.attempts))
+                    await queue.retry_later(connection, work, delay=pause, error=reason)
+                return "retry"
+
+    async def _finish_batch(self, done: Iterable[Work]) -> list[None]:
+        done = list(done)
+        async with self._database.connection() as connection:
+            await queue.finish(connection, done)
+        return [None] * len(done)
+
+    async def _try_to(self, statement: Callable[..., Awaitable[None]], work: list[Work]) -> None:
+        try:
+            async with asyncio.timeout(2), self._database.connection() as connection:
+                await statement(connection, work)
+        except Exception as error:  # noqa: BLE001  # shutting down: the leases run out by themselves
+            log.warning("work.not_handed_back", rows=len(work), error=explain_outage(error))
+
+
+_STOP = Work(id=0, kind="", ref_id=UUID(int=0), attempts=0, lease_token=UUID(int=0))

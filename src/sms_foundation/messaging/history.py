@@ -1,0 +1,116 @@
+"""Reading conversations and messages back. Pages cost the same at any depth: they start at a conversation_seq."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from sms_foundation.core.db import Connection
+from sms_foundation.core.ids import NIL
+
+_CONVERSATION_COLUMNS = """c.id, c.phone_number_canonical, c.phone_number_original, c.tenant_id, c.tenant_lookup_status,
+       c.workflow_type, c.workflow_id, c.conversation_status, c.language_detected,
+       c.language_confidence::float8 AS language_confidence, c.last_message_at, c.message_count, c.created_at"""
+
+_MESSAGE_COLUMNS = """m.id AS message_id, m.conversation_seq, m.direction, m.from_number, m.to_number,
+       m.message_content, m.provider, m.provider_message_id, m.delivery_status, m.error_code, m.error_message, m.num_segments,
+       m.media::text AS media, m.language_detected AS message_language,
+       m.language_confidence::float8 AS message_language_confidence, m.created_at AS message_created_at"""
+
+# conversation_seq has no gaps, so an offset is a bound on it and nothing has to be counted or skipped.
+_PAGE = f"""
+SELECT {_CONVERSATION_COLUMNS},
+       {_MESSAGE_COLUMNS}
+FROM sms_conversations AS c
+LEFT JOIN LATERAL (
+    SELECT * FROM sms_messages
+    WHERE conversation_id = c.id AND conversation_seq <= coalesce($2, c.message_count - $3)
+    ORDER BY conversation_seq DESC LIMIT $4
+) AS m ON true
+WHERE c.phone_number_canonical = $1
+ORDER BY m.conversation_seq DESC
+"""  # noqa: S608  # put together from constants only
+
+_LIST = f"""
+SELECT {_CONVERSATION_COLUMNS}
+FROM sms_conversations AS c
+WHERE ($1::text IS NULL OR c.tenant_id = $1) AND ($2::text IS NULL OR c.language_detected = $2)
+  AND ($3::text IS NULL OR c.workflow_type = $3) AND ($4::text IS NULL OR c.workflow_id = $4)
+  AND ($5::text IS NULL OR c.conversation_status = $5) AND ($6::timestamptz IS NULL OR c.last_message_at >= $6)
+  AND ($7::bool IS NULL OR (c.tenant_id IS NULL) = $7)
+  AND ($8::timestamptz IS NULL OR (c.last_message_at, c.id) < ($8, $9))
+ORDER BY c.last_message_at DESC, c.id DESC
+LIMIT $10
+"""  # noqa: S608
+
+_MESSAGE = f"""
+SELECT {_MESSAGE_COLUMNS},
+       m.conversation_id, c.phone_number_canonical, c.tenant_id, m.raw_webhook_data::text AS raw_webhook_data,
+       m.updated_at
+FROM sms_messages AS m JOIN sms_conversations AS c ON c.id = m.conversation_id
+WHERE m.id = $1 OR m.provider_message_id = $2
+ORDER BY m.id LIMIT 1
+"""  # noqa: S608
+
+_EVENTS = """
+SELECT id, event_status, error_code, error_message, raw_webhook_data::text AS raw_webhook_data, created_at
+FROM sms_message_status_events WHERE message_id = $1 ORDER BY created_at, id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationFilter:
+    """What to list; None means any. `is_tenant_unknown` True lists only conversations without a tenant."""
+
+    tenant_id: str | None = None
+    language: str | None = None
+    workflow_type: str | None = None
+    workflow_id: str | None = None
+    conversation_status: str | None = None
+    since: datetime | None = None
+    is_tenant_unknown: bool | None = None
+
+
+async def find_page(
+    connection: Connection, *, phone: str, before_seq: int | None, offset: int, limit: int
+) -> list[asyncpg.Record]:
+    """Return the conversation of canonical `phone` joined with a page of its messages, newest first.
+
+    The page starts below `before_seq`, or after `offset` messages when that is None. No row: unknown number; one row
+    with `message_id` None: no message on this page.
+    """
+    bound = None if before_seq is None else before_seq - 1
+    rows: list[asyncpg.Record] = await connection.fetch(_PAGE, phone, bound, offset, limit)
+    return rows
+
+
+async def list_conversations(
+    connection: Connection, wanted: ConversationFilter, *, before: tuple[datetime, UUID] | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return conversations, most recently active first, those after the key `before` when given."""
+    before_at, before_id = before or (None, NIL)
+    rows: list[asyncpg.Record] = await connection.fetch(
+        _LIST,
+        wanted.tenant_id,
+        wanted.language,
+        wanted.workflow_type,
+        wanted.workflow_id,
+        wanted.conversation_status,
+        wanted.since,
+        wanted.is_tenant_unknown,
+        before_at,
+        before_id,
+        limit,
+    )
+    return rows
+
+
+async def find_message(
+    connection: Connection, *, message_id: UUID | None, provider_message_id: str | None
+) -> tuple[asyncpg.Record, list[asyncpg.Record]] | None:
+    """Return one message, by our id or by the provider's, with its status events in order of arrival."""
+    message = await connection.fetchrow(_MESSAGE, message_id, provider_message_id)
+    if message is None:
+        return None
+    return message, await connection.fetch(_EVENTS, message["message_id"])

@@ -1,0 +1,245 @@
+"""The history API: conversations and messages, read back and filed under workflows."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import Response
+
+from sms_foundation.core.db import Database
+from sms_foundation.core.errors import NotFoundError, ValidationError
+from sms_foundation.core.phone import spoken_address
+from sms_foundation.core.web.errors import ErrorEnvelope
+from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from sms_foundation.messaging import facts, history
+from sms_foundation.messaging.history import ConversationFilter
+from sms_foundation.messaging.schemas import (
+    ConversationList,
+    ConversationPage,
+    ConversationPatch,
+    ConversationSummary,
+    Language,
+    MessageDetail,
+)
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorEnvelope, "description": "A parameter or field is wrong; `details.fields` names each"},
+    401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
+    503: {"model": ErrorEnvelope, "description": "The database is not available, or no INTERNAL_API_TOKEN is set"},
+}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": ErrorEnvelope, "description": "Nothing is known under this number or id"}
+}
+PhoneNumber = Annotated[
+    str,
+    Path(
+        max_length=400,
+        description="The counterpart's number in any spelling, `+` URL-encoded or not; or a short code, an "
+        "alphanumeric sender, `whatsapp:+...`",
+        examples=["+14155550123"],
+    ),
+]
+
+
+def history_router(database: Database, *, default_region: str) -> APIRouter:
+    """Return the routes of the history API."""
+    router = APIRouter(tags=["history"], responses=_ERRORS)
+
+    @router.get(
+        "/conversations/{phone_number}",
+        response_model=ConversationPage,
+        responses=_NOT_FOUND,
+        summary="Read a conversation",
+    )
+    async def read_conversation(
+        phone_number: PhoneNumber,
+        limit: Limit = 20,
+        page: Annotated[int, Query(ge=1, le=10**9, description="Page number, from 1; newest messages first")] = 1,
+        offset: Annotated[int | None, Query(ge=0, le=10**12, description="Messages to skip, instead of `page`")] = None,
+        cursor: Cursor = None,
+    ) -> Response:
+        """Return what is known about the counterpart, and a page of messages, newest first."""
+        before_seq = None if cursor is None else int(decode_cursor(cursor, int)[0])
+        skip = offset if offset is not None else (page - 1) * limit
+        async with database.connection() as connection:
+            rows = await history.find_page(
+                connection,
+                phone=spoken_address(phone_number, default_region),
+                before_seq=before_seq,
+                offset=skip,
+                limit=limit,
+            )
+        if not rows:
+            raise NotFoundError("no conversation with this number")
+        return _json(_conversation_page(rows, before_seq=before_seq, offset=skip, limit=limit))
+
+    @router.get("/conversations", response_model=ConversationList, summary="List conversations")
+    async def list_conversations(
+        limit: Limit = 20,
+        cursor: Cursor = None,
+        tenant_id: Annotated[str | None, Query(max_length=200)] = None,
+        language: Annotated[Language | None, Query(description="Language to answer in")] = None,
+        workflow_type: Annotated[str | None, Query(max_length=200)] = None,
+        workflow_id: Annotated[str | None, Query(max_length=200)] = None,
+        conversation_status: Annotated[str | None, Query(max_length=32)] = None,
+        since: Annotated[datetime | None, Query(description="Active at or after this time (ISO 8601)")] = None,
+        unknown_tenant: Annotated[
+            bool | None, Query(description="true: only without a tenant; false: only with one")
+        ] = None,
+    ) -> Response:
+        """Return conversations, most recently active first."""
+        if since is not None and since.tzinfo is None:
+            raise ValidationError("since: needs a time zone, such as Z", details={"field": "since"})
+        wanted = ConversationFilter(
+            tenant_id, language, workflow_type, workflow_id, conversation_status, since, unknown_tenant
+        )
+        before = None if cursor is None else _list_key(cursor)
+        async with database.connection() as connection:
+            rows = await history.list_conversations(connection, wanted, before=before, limit=limit)
+        items = [_conversation(row) for row in rows]
+        last = rows[-1] if len(rows) == limit else None
+        following = encode_cursor(last["last_message_at"].isoformat(), str(last["id"])) if last else None
+        return _json({"conversations": items, "limit": limit, "next_cursor": following})
+
+    @router.patch(
+        "/conversations/{phone_number}",
+        response_model=ConversationSummary,
+        responses={**_NOT_FOUND, 422: {"model": ErrorEnvelope, "description": "The body is not JSON"}},
+        summary="File a conversation",
+    )
+    async def patch_conversation(phone_number: PhoneNumber, patch: ConversationPatch) -> Response:
+        """Set workflow and status; fields that are left out stay, null clears. Repeating it changes nothing more."""
+        phone = spoken_address(phone_number, default_region)
+        changes = patch.model_dump(exclude_unset=True)
+        async with database.transaction() as connection:
+            if not await facts.patch_conversation(connection, phone=phone, changes=changes):
+                raise NotFoundError("no conversation with this number")
+            rows = await history.find_page(connection, phone=phone, before_seq=None, offset=0, limit=1)
+        return _json(_conversation(rows[0]))
+
+    @router.get("/messages/{id}", response_model=MessageDetail, responses=_NOT_FOUND, summary="Read a message")
+    async def read_message(
+        request: Request,
+        id: Annotated[str, Path(max_length=128, description="Our id, or the provider's (`twilio_sid`)")],
+    ) -> Response:
+        """Return one message with every status callback and the raw payload it arrived in."""
+        message_id = _as_uuid(id)
+        async with database.connection() as connection:
+            found = await history.find_message(
+                connection, message_id=message_id, provider_message_id=None if message_id else id
+            )
+        if found is None:
+            raise NotFoundError("no message with this id")
+        request.scope["state"]["log"]["message_id"] = str(found[0]["message_id"])
+        return _json(_message_detail(*found))
+
+    return router
+
+
+def _json(body: Mapping[str, Any]) -> Response:
+    # Written directly: validating each of our own rows again would double the cost of a page. A test holds these
+    # shapes against their schemas.
+    # `default`: asyncpg's UUIDs are a subclass that orjson does not take for one.
+    return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z, default=str), media_type="application/json")
+
+
+def _as_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _list_key(cursor: str) -> tuple[datetime, UUID]:
+    at, id_ = decode_cursor(cursor, str, str)
+    try:
+        return datetime.fromisoformat(str(at)), UUID(str(id_))
+    except ValueError:
+        raise ValidationError("the cursor is not one of ours", details={"field": "cursor"}) from None
+
+
+def _conversation(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "phone_number_canonical": row["phone_number_canonical"],
+        "phone_number_original": row["phone_number_original"],
+        "tenant_id": row["tenant_id"],
+        "tenant_lookup_status": row["tenant_lookup_status"],
+        "workflow_type": row["workflow_type"],
+        "workflow_id": row["workflow_id"],
+        "conversation_status": row["conversation_status"],
+        "language_detected": row["language_detected"],
+        "language_confidence": row["language_confidence"],
+        "last_message_at": row["last_message_at"],
+        "message_count": row["message_count"],
+        "created_at": row["created_at"],
+    }
+
+
+def _conversation_page(
+    rows: list[asyncpg.Record], *, before_seq: int | None, offset: int, limit: int
+) -> dict[str, Any]:
+    total = rows[0]["message_count"]
+    if before_seq is not None:
+        offset = max(total - before_seq + 1, 0)
+    found = [row for row in rows if row["message_id"] is not None]
+    last_seq = found[-1]["conversation_seq"] if found else 1
+    return {
+        **_conversation(rows[0]),
+        "messages": [_message(row) for row in found],
+        "page": offset // limit + 1,
+        "limit": limit,
+        "offset": offset,
+        "total": total,
+        "next_cursor": encode_cursor(last_seq) if last_seq > 1 else None,
+    }
+
+
+def _message(row: asyncpg.Record) -> dict[str, Any]:
+    content, created_at = row["message_content"], row["message_created_at"]
+    return {
+        "id": row["message_id"],
+        "direction": row["direction"],
+        "from_number": row["from_number"],
+        "to_number": row["to_number"],
+        "message_content": content,
+        "content": content,
+        "provider": row["provider"],
+        "twilio_sid": row["provider_message_id"],
+        "delivery_status": row["delivery_status"],
+        "error_code": row["error_code"],
+        "error_message": row["error_message"],
+        "num_segments": row["num_segments"],
+        "media": orjson.Fragment(row["media"]),
+        "language_detected": row["message_language"],
+        "language_confidence": row["message_language_confidence"],
+        "created_at": created_at,
+        "timestamp": created_at,
+    }
+
+
+def _message_detail(row: asyncpg.Record, events: list[asyncpg.Record]) -> dict[str, Any]:
+    raw = row["raw_webhook_data"]
+    return {
+        **_message(row),
+        "conversation_id": row["conversation_id"],
+        "phone_number_canonical": row["phone_number_canonical"],
+        "tenant_id": row["tenant_id"],
+        "updated_at": row["updated_at"],
+        "status_events": [
+            {
+                "id": event["id"],
+                "event_status": event["event_status"],
+                "error_code": event["error_code"],
+                "error_message": event["error_message"],
+                "raw_webhook_data": orjson.Fragment(event["raw_webhook_data"]),
+                "created_at": event["created_at"],
+            }
+            for event in events
+        ],
+        "raw_webhook_data": None if raw is None else orjson.Fragment(raw),
+    }

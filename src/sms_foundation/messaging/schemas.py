@@ -1,0 +1,127 @@
+"""The shapes of the history API."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+from sms_foundation.providers.base import MessageStatus
+
+Language = Literal["en", "es", "pt", "unknown"]
+Label = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$")
+]
+Status = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,31}$")]
+
+
+class MediaItem(BaseModel):
+    """One attachment."""
+
+    url: str = Field(
+        description="Where the provider keeps it", examples=["https://api.twilio.com/2010-04-01/x/Media/ME1"]
+    )
+    content_type: str = Field(description="MIME type, empty when not told", examples=["image/jpeg"])
+
+
+class MessageSummary(BaseModel):
+    """One message of a conversation."""
+
+    id: UUID
+    direction: Literal["inbound", "outbound"]
+    from_number: str = Field(description="Sender as the provider wrote it", examples=["+14155550123"])
+    to_number: str = Field(description="Recipient as the provider wrote it", examples=["+15005550006"])
+    message_content: str = Field(description="The text; empty for a bare picture", examples=["Hola, no hay agua"])
+    content: str = Field(description="Same as `message_content`")
+    provider: str = Field(examples=["twilio"])
+    twilio_sid: str | None = Field(description="The provider's id of the message", examples=["SM" + "0" * 32])
+    delivery_status: MessageStatus
+    error_code: str | None = Field(description="The provider's error code, the first one reported", examples=["30003"])
+    error_message: str | None
+    num_segments: int = Field(description="Segments as billed", ge=0)
+    media: list[MediaItem]
+    language_detected: Language | None = Field(description="Language of this message; null until recognised")
+    language_confidence: float | None = Field(ge=0, le=1)
+    created_at: datetime = Field(description="When it was received or accepted, UTC")
+    timestamp: datetime = Field(description="Same as `created_at`")
+
+
+class ConversationSummary(BaseModel):
+    """One counterpart and what is known about them."""
+
+    id: UUID
+    phone_number_canonical: str = Field(
+        description="E.164, or the provider's own form of a short code, alphanumeric sender or channel address",
+        examples=["+14155550123"],
+    )
+    phone_number_original: str = Field(description="As the provider first wrote it", examples=["+14155550123"])
+    tenant_id: str | None = Field(description="The renter at the Collections Monitor; null while unknown")
+    tenant_lookup_status: Literal["pending", "matched", "unknown"]
+    workflow_type: str | None
+    workflow_id: str | None
+    conversation_status: str
+    language_detected: Language = Field(description="The language to answer in")
+    language_confidence: float = Field(ge=0, le=1)
+    last_message_at: datetime | None
+    message_count: int = Field(ge=0)
+    created_at: datetime
+
+
+class ConversationPage(ConversationSummary):
+    """A conversation and one page of its messages, newest first."""
+
+    messages: list[MessageSummary]
+    page: int = Field(ge=1, description="Number of this page, from 1")
+    limit: int = Field(ge=1, le=100)
+    offset: int = Field(ge=0, description="Messages skipped before this page")
+    total: int = Field(ge=0, description="Messages in the conversation")
+    next_cursor: str | None = Field(description="Cursor of the next (older) page; null on the last")
+
+
+class ConversationList(BaseModel):
+    """Conversations, most recently active first."""
+
+    conversations: list[ConversationSummary]
+    limit: int
+    next_cursor: str | None
+
+
+class ConversationPatch(BaseModel):
+    """What a calling service may set; a field that is left out stays, null clears it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    workflow_type: Label | None = Field(None, examples=["collections"])
+    workflow_id: Label | None = Field(None, examples=["case-4711"])
+    conversation_status: Status = Field("active", examples=["closed"])
+
+    @model_validator(mode="after")
+    def _needs_a_field(self) -> "ConversationPatch":
+        if not self.model_fields_set:
+            raise ValueError("set at least one of workflow_type, workflow_id, conversation_status")
+        return self
+
+
+class StatusEvent(BaseModel):
+    """One status callback as it arrived."""
+
+    id: UUID
+    event_status: str = Field(description="The provider's own word", examples=["delivered"])
+    error_code: str | None
+    error_message: str | None
+    raw_webhook_data: dict[str, JsonValue]
+    created_at: datetime
+
+
+class MessageDetail(MessageSummary):
+    """One message with all that is known about it."""
+
+    conversation_id: UUID
+    phone_number_canonical: str
+    tenant_id: str | None
+    updated_at: datetime
+    status_events: list[StatusEvent] = Field(description="Every status callback, in order of arrival")
+    raw_webhook_data: dict[str, JsonValue] | None = Field(
+        description="Every parameter as received. A repeated name holds a list; bytes that no JSON text can hold are "
+        '`{"base64": "..."}`'
+    )

@@ -1,0 +1,171 @@
+"""Twilio's webhooks, parsed: form pairs in, `InboundSms` or `StatusReport` out.
+
+Sources: https://www.twilio.com/docs/messaging/guides/webhook-request (parameters of an inbound message) and
+https://www.twilio.com/docs/messaging/guides/track-outbound-message-status (status callbacks), read November 2026.
+"""
+
+import base64
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import orjson
+
+from sms_foundation.providers.base import InboundSms, Media, StatusReport, WebhookParseError
+from sms_foundation.providers.base import parse_status as word_to_status
+
+PROVIDER = "twilio"
+
+# Longer ones are no address or SID of any kind, and would not fit an index.
+_MAX_ID_LENGTH = 128
+_MAX_ADDRESS_LENGTH = 320
+_MAX_MEDIA = 100  # Twilio sends at most 10
+_STATUS_FIELDS = ("MessageStatus", "SmsStatus")
+
+Pairs = list[tuple[str, str]]
+
+
+def parse_form(body: bytes) -> Pairs:
+    """Decode an urlencoded form into (name, value) pairs: blanks, repeats and order kept.
+
+    Bytes that are not UTF-8 survive as `surrogateescape`, so that what was signed can be checked and shown exactly.
+    """
+    try:
+        return parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        return [
+            (_unquote(name), _unquote(value))
+            for name, _, value in (pair.partition(b"=") for pair in body.split(b"&") if pair)
+        ]
+
+
+def _unquote(part: bytes) -> str:
+    return unquote_to_bytes(part.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
+
+
+def parse_inbound(pairs: Pairs) -> InboundSms:
+    """Read an inbound message. Of a repeated field the first value counts; `raw` keeps them all.
+
+    Raises WebhookParseError when MessageSid or From is missing, blank or absurdly long.
+    """
+    fields = _first_values(pairs)
+    return InboundSms(
+        provider=PROVIDER,
+        provider_message_id=_message_sid(fields),
+        sender=_address(fields, "From", is_required=True),
+        recipient=_address(fields, "To", is_required=False),
+        body=printable(fields.get("Body", "")),
+        media=_media(fields),
+        num_segments=_count(fields.get("NumSegments", ""), least=1, most=1000),
+        raw=_raw_json(pairs, fields),
+    )
+
+
+def parse_status(pairs: Pairs) -> StatusReport:
+    """Read a status callback. A status Twilio has not documented is reported with `status=None`.
+
+    Raises WebhookParseError when MessageSid or every status field is missing, blank or absurdly long.
+    """
+    fields = _first_values(pairs)
+    sid = _message_sid(fields)
+    word = next((fields[name] for name in _STATUS_FIELDS if fields.get(name, "").strip()), "")
+    word = printable(word).strip().lower()
+    if not word or len(word) > _MAX_ID_LENGTH:
+        raise WebhookParseError("missing_status", "MessageStatus is missing")
+    return StatusReport(
+        provider=PROVIDER,
+        provider_message_id=sid,
+        event_status=word,
+        status=word_to_status(word),
+        error_code=_error_code(fields),
+        error_message=printable(fields.get("ErrorMessage", "")).strip()[:500] or None,
+        raw=_raw_json(pairs, fields),
+    )
+
+
+def account_sid(pairs: Pairs) -> str:
+    """Return the AccountSid of a webhook, "" when it has none."""
+    return next((value for name, value in pairs if name == "AccountSid"), "")
+
+
+def printable(text: str) -> str:
+    """Return `text` as PostgreSQL can store it: NUL and bytes that were not UTF-8 become U+FFFD."""
+    if "\0" not in text and text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd")
+
+
+def _first_values(pairs: Pairs) -> dict[str, str]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        fields = dict(reversed(pairs))
+    return fields
+
+
+def _message_sid(fields: dict[str, str]) -> str:
+    sid = printable(fields.get("MessageSid", "")).strip()
+    if not sid:
+        raise WebhookParseError("missing_message_sid", "MessageSid is missing")
+    if len(sid) > _MAX_ID_LENGTH:
+        raise WebhookParseError("bad_message_sid", f"MessageSid is longer than {_MAX_ID_LENGTH} characters")
+    return sid
+
+
+def _address(fields: dict[str, str], name: str, *, is_required: bool) -> str:
+    address = printable(fields.get(name, "")).strip()
+    if is_required and not address:
+        raise WebhookParseError("missing_from", f"{name} is missing")
+    if len(address) > _MAX_ADDRESS_LENGTH:
+        raise WebhookParseError("bad_address", f"{name} is longer than {_MAX_ADDRESS_LENGTH} characters")
+    return address
+
+
+def _media(fields: dict[str, str]) -> tuple[Media, ...]:
+    """Read MediaUrl0, MediaUrl1, ... up to NumMedia; numbering is zero-based."""
+    number = _count(fields.get("NumMedia", ""), least=0, most=_MAX_MEDIA)
+    return tuple(
+        Media(printable(url), printable(fields.get(f"MediaContentType{index}", "")))
+        for index in range(number)
+        if (url := fields.get(f"MediaUrl{index}"))
+    )
+
+
+def _count(text: str, *, least: int, most: int) -> int:
+    return min(max(int(text), least), most) if text.isascii() and text.isdigit() and len(text) < 10 else least
+
+
+def _error_code(fields: dict[str, str]) -> str | None:
+    code = printable(fields.get("ErrorCode", "")).strip()[:32]
+    return None if code in ("", "0") else code  # some callbacks carry ErrorCode=0 for "none"
+
+
+def _raw_json(pairs: Pairs, fields: dict[str, str]) -> str:
+    """Write all pairs as a JSON object: a value is a string, a repeated name's a list of them.
+
+    What no JSON text in PostgreSQL can hold (NUL, bytes that were not UTF-8) is kept exactly as {"base64": ...}; such a
+    name is written with escapes.
+    """
+    if len(fields) == len(pairs):
+        try:
+            text = orjson.dumps(fields).decode()
+        except orjson.JSONEncodeError:
+            pass
+        else:
+            if "\\u0000" not in text:  # may also be a literal backslash-u-0000, which the slow road handles as well
+                return text
+    collected: dict[str, list[str | dict[str, str]]] = {}
+    for name, value in pairs:
+        collected.setdefault(_json_name(name), []).append(_json_value(value))
+    return orjson.dumps({name: v[0] if len(v) == 1 else v for name, v in collected.items()}).decode()
+
+
+def _json_name(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+def _json_value(value: str) -> str | dict[str, str]:
+    exact = value.encode("utf-8", "surrogateescape")
+    if b"\0" not in exact:
+        try:
+            return exact.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+    return {"base64": base64.b64encode(exact).decode()}

@@ -1,0 +1,146 @@
+"""Twilio's webhooks: `/webhook/twilio/sms` and `/webhook/twilio/status`.
+
+Plain ASGI endpoints: a FastAPI route would cost more than everything they do. They answer 200 only after the commit,
+4xx for what can never be accepted, 503 for what could not be stored now; a duplicate is answered like the first one.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from sms_foundation.core.errors import ForbiddenError, SmsFoundationError, UnavailableError, ValidationError
+from sms_foundation.core.phone import canonical_address, mask
+from sms_foundation.core.web.errors import as_public_error, error_response
+from sms_foundation.core.work.queue import Work
+from sms_foundation.messaging.delivery import ReceiptStore
+from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.providers.base import WebhookParseError
+from sms_foundation.providers.twilio.authenticity import (
+    SIGNATURE_HEADER,
+    SIGNATURE_SETTINGS_HEADER,
+    NotAuthenticError,
+    TwilioAuthenticator,
+)
+from sms_foundation.providers.twilio.webhook import PROVIDER, Pairs, parse_form, parse_inbound, parse_status
+from sms_foundation.webhooks.form import header, read_form_body
+from sms_foundation.webhooks.metrics import WEBHOOKS
+
+SMS_PATH = "/webhook/twilio/sms"
+STATUS_PATH = "/webhook/twilio/status"
+
+# "No reply". Source: https://www.twilio.com/docs/messaging/twiml (an empty or JSON body is an error in Twilio's log).
+_EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
+_LogFields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookLimits:
+    """Bounds of one webhook request."""
+
+    max_bytes: int
+    timeout_s: float
+
+
+def webhook_routes(
+    authenticator: TwilioAuthenticator,
+    messages: MessageStore,
+    receipts: ReceiptStore,
+    *,
+    run_soon: Callable[[Work], Awaitable[None]],
+    limits: WebhookLimits,
+    default_region: str,
+) -> list[Route]:
+    """Return the routes of Twilio's webhooks. `run_soon` is called, after the answer, with work this process holds."""
+
+    async def store_message(pairs: Pairs, fields: _LogFields) -> tuple[str, BackgroundTask | None]:
+        sms = parse_inbound(pairs)
+        phone = canonical_address(sms.sender, default_region)
+        fields.update(twilio_sid=sms.provider_message_id, phone=mask(phone))
+        stored = await messages.store(sms, phone=phone)
+        if stored.is_duplicate:
+            return "duplicate", None
+        return "stored", None if stored.work is None else BackgroundTask(run_soon, stored.work)
+
+    async def apply_receipt(pairs: Pairs, fields: _LogFields) -> tuple[str, BackgroundTask | None]:
+        report = parse_status(pairs)
+        fields.update(twilio_sid=report.provider_message_id, delivery_status=report.event_status)
+        return (await receipts.apply(report)).value, None
+
+    return [
+        Route(SMS_PATH, _Webhook("sms", SMS_PATH, authenticator, store_message, limits), methods=["POST"]),
+        Route(STATUS_PATH, _Webhook("status", STATUS_PATH, authenticator, apply_receipt, limits), methods=["POST"]),
+    ]
+
+
+class _Webhook:
+    """One endpoint: reads, authenticates, hands over to `accept`, answers."""
+
+    def __init__(
+        self,
+        kind: str,
+        path: str,
+        authenticator: TwilioAuthenticator,
+        accept: Callable[[Pairs, _LogFields], Awaitable[tuple[str, BackgroundTask | None]]],
+        limits: WebhookLimits,
+    ) -> None:
+        self.path = path
+        self._kind = kind
+        self._authenticator = authenticator
+        self._accept = accept
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self
+        state = scope["state"]
+        fields: _LogFields = state["log"]
+        background = None
+        try:
+            pairs = await self._authentic_pairs(scope, receive)
+            async with asyncio.timeout(self._limits.timeout_s):
+                outcome, background = await self._accept(pairs, fields)
+            response = Response(_EMPTY_TWIML, media_type="text/xml", background=background)
+        except Exception as error:  # noqa: BLE001  # every failure has an answer, and none is a 500 by surprise
+            outcome, public = _refusal(error)
+            response = error_response(public, state["request_id"])
+        fields["outcome"] = outcome
+        WEBHOOKS.labels(PROVIDER, self._kind, outcome).inc()
+        await response(scope, receive, send)
+
+    async def _authentic_pairs(self, scope: Scope, receive: Receive) -> Pairs:
+        body = await read_form_body(scope, receive, limit_bytes=self._limits.max_bytes)
+        pairs = parse_form(body)
+        self._authenticator.check(
+            path_and_query=_path_and_query(scope),
+            pairs=pairs,
+            signature=header(scope, SIGNATURE_HEADER),
+            signature_settings=header(scope, SIGNATURE_SETTINGS_HEADER),
+        )
+        return pairs
+
+
+def _path_and_query(scope: Scope) -> str:
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope["query_string"]
+    return (path + b"?" + query if query else path).decode("utf-8", "surrogateescape")
+
+
+def _refusal(error: Exception) -> tuple[str, SmsFoundationError]:
+    """Return the outcome label and the public error for whatever stopped a webhook."""
+    match error:
+        case NotAuthenticError(reason=reason):
+            return reason, ForbiddenError("the webhook could not be verified")
+        case WebhookParseError(reason=reason):
+            return reason, ValidationError(str(error))
+        case TimeoutError():
+            return "timeout", UnavailableError("the database did not answer in time", retry_after_s=5)
+    public = as_public_error(error)
+    if public.status >= 500 and not isinstance(error, SmsFoundationError) and public.code == "sms.internal_error":
+        # PostgreSQL refused this one message, or a defect of ours: ask for it again rather than lose it.
+        return "failed", UnavailableError("the webhook could not be stored", retry_after_s=60)
+    return public.code.removeprefix("sms."), public
