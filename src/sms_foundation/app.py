@@ -1,7 +1,7 @@
 """The HTTP service: the edge on top of `worker.Core`. The only file that knows every router."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,11 +9,12 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation import __version__
 from sms_foundation.core.config import LOCAL_AUTH_TOKEN, Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
+from sms_foundation.core.errors import MethodNotAllowedError
 from sms_foundation.core.web.auth import internal_access
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import install_error_handlers
@@ -50,7 +51,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_core(settings, url, is_edge_busy=load.is_busy) as core:
-            messages, receipts = _install_edge(app, settings, core, readiness)
+            messages, receipts = _install_edge(app, webhooks, settings, core, readiness)
             schema = asyncio.create_task(_bring_schema_up_to_date(core.database)) if settings.should_migrate else None
             if schema is not None:
                 # Normally done before the first request is taken; an unreachable database is waited for beside them.
@@ -71,6 +72,8 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
                 await core.runner.stop(settings.shutdown_timeout_s * 0.4)
                 log.info("service.stopped")
 
+    webhooks: dict[str, ASGIApp] = {}
+
     app = FastAPI(
         title="SMS Foundation",
         version=__version__,
@@ -78,7 +81,24 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
         redirect_slashes=False,  # a redirected webhook would carry a signature of another URL
     )
     install_error_handlers(app)
-    return RequestContext(app, load)
+    return RequestContext(_WebhooksFirst(webhooks, app), load)
+
+
+class _WebhooksFirst:
+    """Hands webhooks to their endpoints by exact path, everything else to FastAPI."""
+
+    def __init__(self, webhooks: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
+        self._webhooks = webhooks
+        self._rest = rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._webhooks.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._rest(scope, receive, send)
+        elif scope["method"] == "POST":
+            await endpoint(scope, receive, send)
+        else:
+            raise MethodNotAllowedError("webhooks are POSTed")
 
 
 async def _bring_schema_up_to_date(database: Database) -> None:
@@ -99,7 +119,7 @@ async def _bring_schema_up_to_date(database: Database) -> None:
 
 
 def _install_edge(
-    app: FastAPI, settings: Settings, core: Core, readiness: "_Readiness"
+    app: FastAPI, webhooks: dict[str, ASGIApp], settings: Settings, core: Core, readiness: "_Readiness"
 ) -> tuple[MessageStore, ReceiptStore]:
     database = core.database
     messages = MessageStore(
@@ -116,13 +136,15 @@ def _install_edge(
             base_urls=settings.public_base_urls,
             account_sids=settings.twilio_account_sids,
         )
-        app.router.routes[:0] = webhook_routes(
-            authenticator,
-            messages,
-            receipts,
-            run_soon=core.runner.offer,
-            limits=WebhookLimits(settings.max_webhook_bytes, settings.webhook_timeout_s),
-            default_region=settings.default_region,
+        webhooks.update(
+            webhook_routes(
+                authenticator,
+                messages,
+                receipts,
+                run_soon=core.runner.offer,
+                limits=WebhookLimits(settings.max_webhook_bytes, settings.webhook_timeout_s),
+                default_region=settings.default_region,
+            )
         )
         paths = WEBHOOK_PATHS
     else:

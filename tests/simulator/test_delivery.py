@@ -3,10 +3,9 @@ import socket
 from collections.abc import Callable
 
 import pytest
-import structlog
 from starlette.responses import PlainTextResponse, Response
 
-from sms_foundation.simulator.answers import Answer, DebuggerCode, Verdict, judge_callback, judge_inbound
+from sms_foundation.simulator.answers import Answer, DebuggerCode, Verdict, judge_inbound
 from sms_foundation.simulator.delivery import Event, WebhookCourier
 from sms_foundation.simulator.forms import Pairs, inbound_form
 from sms_foundation.simulator.journal import Delivery, EventKind
@@ -253,13 +252,3 @@ class TestFallback:
         receiver.answers.append(Response("<oops", media_type="text/xml"))
         delivery = await deliver(event(f"{receiver.base_url}/sms", fallback_url=f"{receiver.base_url}/fallback"))
         assert delivery.is_delivered
-
-
-class TestLog:
-    async def test_neither_text_nor_numbers_nor_token_are_logged(self, receiver: Receiver) -> None:
-        with structlog.testing.capture_logs() as entries:
-            await deliver(event(f"{receiver.base_url}/sms", judge=judge_callback))
-        logged = str(entries)
-        assert "simulator.delivery.finished" in logged
-        assert "0142" in logged
-        assert not any(secret in logged for secret in ("5125550142", "Sí", AUTH_TOKEN))

@@ -99,7 +99,7 @@ class Database:
             # We leave no session state behind, so the default reset (a round trip, and meaningless behind a transaction
             # pooler) is left out; asyncpg still rolls back an open transaction.
             reset=_no_reset,
-            server_settings={"application_name": settings.database_application_name},
+            server_settings=_session_settings(url, settings),
         )
 
     @asynccontextmanager
@@ -125,6 +125,16 @@ class Database:
                 await self.pool.close()
         except TimeoutError:
             self.pool.terminate()
+
+
+def _session_settings(url: DatabaseUrl, settings: Settings) -> dict[str, str]:
+    server_settings = {"application_name": settings.database_application_name}
+    if not url.is_transaction_pooler:
+        # Prepared statements keep the plan of their first minute, when tables may be empty and scanning them the best
+        # plan. With a million rows it would be the worst, so only plans that are good at any size are left to choose:
+        # index probes in nested loops. (Behind a pooler nothing stays prepared, and these could not be set.)
+        server_settings |= {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
+    return server_settings
 
 
 async def _no_reset(_connection: object) -> None:

@@ -6,6 +6,7 @@
     ├── UnauthorizedError         401 sms.unauthorized
     ├── ForbiddenError            403 sms.forbidden
     ├── NotFoundError             404 sms.not_found
+    ├── MethodNotAllowedError     405 sms.method_not_allowed
     ├── PayloadTooLargeError      413 sms.payload_too_large
     ├── UnsupportedMediaError     415 sms.unsupported_media_type
     └── UnavailableError          503 sms.unavailable           try again later
@@ -60,6 +61,12 @@ class ForbiddenError(SmsFoundationError):
 class NotFoundError(SmsFoundationError):
     status = 404
     code = "sms.not_found"
+    log_level = logging.INFO
+
+
+class MethodNotAllowedError(SmsFoundationError):
+    status = 405
+    code = "sms.method_not_allowed"
     log_level = logging.INFO
 
 

@@ -29,18 +29,18 @@ WITH report AS MATERIALIZED (
                          $9::timestamptz[])
         AS t(id, provider, provider_message_id, event_status, status, error_code, error_message, raw, received_at)
 ), target AS MATERIALIZED (
-    SELECT m.id, m.provider, m.provider_message_id
+    SELECT m.id, r.id AS event_id, r.status, r.error_code, r.error_message
     FROM sms_messages AS m JOIN report AS r USING (provider, provider_message_id)
     ORDER BY m.id
     FOR NO KEY UPDATE OF m
 ), moved AS (
     UPDATE sms_messages AS m
-    SET delivery_status = r.status, error_code = coalesce(m.error_code, r.error_code),
-        error_message = coalesce(m.error_message, r.error_message), updated_at = now()
-    FROM target AS t JOIN report AS r USING (provider, provider_message_id)
+    SET delivery_status = t.status, error_code = coalesce(m.error_code, t.error_code),
+        error_message = coalesce(m.error_message, t.error_message), updated_at = now()
+    FROM target AS t
     WHERE m.id = t.id
-      AND ({sql_leads_further("m.delivery_status", "r.status")}
-           OR (m.delivery_status = r.status AND m.error_code IS NULL AND r.error_code IS NOT NULL))
+      AND ({sql_leads_further("m.delivery_status", "t.status")}
+           OR (m.delivery_status = t.status AND m.error_code IS NULL AND t.error_code IS NOT NULL))
     RETURNING m.id
 ), event AS (
     INSERT INTO sms_message_status_events
@@ -48,7 +48,7 @@ WITH report AS MATERIALIZED (
          created_at)
     SELECT r.id, t.id, r.provider, r.provider_message_id, r.event_status, r.error_code, r.error_message, r.raw::jsonb,
            r.received_at
-    FROM report AS r LEFT JOIN target AS t USING (provider, provider_message_id)
+    FROM report AS r LEFT JOIN target AS t ON t.event_id = r.id
     ON CONFLICT (provider, provider_message_id, event_status, error_code) DO NOTHING
     RETURNING id, message_id
 ), follow_up AS (

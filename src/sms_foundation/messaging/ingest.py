@@ -31,23 +31,21 @@ _store_seconds = STORE_SECONDS.labels("inbound")
 _STORE = """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                         $9::int[], $10::text[], $11::timestamptz[], $12::bool[])
+                         $9::text[], $10::int[], $11::text[], $12::timestamptz[])
         WITH ORDINALITY AS t(id, conversation_id, phone, provider, provider_message_id, sender, recipient, content,
-                             num_segments, raw, received_at, is_leased, position)
-), media AS (
-    SELECT * FROM unnest($13::uuid[], $14::text[]) AS t(id, items)
+                             media, num_segments, raw, received_at, position)
 ), fresh AS MATERIALIZED (
-    SELECT i.*, row_number() OVER (PARTITION BY phone ORDER BY position) AS nth, count(*) OVER (PARTITION BY phone) AS n
+    SELECT i.*, row_number() OVER by_phone AS nth, count(*) OVER by_phone AS n,
+           max(received_at) OVER by_phone AS last_received_at
     FROM input AS i
     WHERE NOT EXISTS (SELECT FROM sms_messages AS m
                       WHERE m.provider = i.provider AND m.provider_message_id = i.provider_message_id)
+    WINDOW by_phone AS (PARTITION BY phone ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
 ), conversation AS (
     INSERT INTO sms_conversations AS c
         (id, phone_number_canonical, phone_number_original, message_count, last_message_at, created_at, updated_at)
-    SELECT f.conversation_id, f.phone, f.sender, f.n, last.received_at, f.received_at, f.received_at
-    FROM fresh AS f JOIN fresh AS last ON last.phone = f.phone AND last.nth = f.n
-    WHERE f.nth = 1
-    ORDER BY f.phone
+    SELECT conversation_id, phone, sender, n, last_received_at, received_at, received_at
+    FROM fresh WHERE nth = 1 ORDER BY phone
     ON CONFLICT (phone_number_canonical) DO UPDATE
     SET message_count = c.message_count + excluded.message_count,
         last_message_at = greatest(c.last_message_at, excluded.last_message_at), updated_at = excluded.updated_at
@@ -57,20 +55,19 @@ WITH input AS MATERIALIZED (
         (id, conversation_id, conversation_seq, direction, provider, provider_message_id, from_number, to_number,
          message_content, media, num_segments, delivery_status, raw_webhook_data, created_at, updated_at)
     SELECT f.id, c.id, c.message_count - f.n + f.nth, 'inbound', f.provider, f.provider_message_id, f.sender,
-           f.recipient, f.content, coalesce(media.items, '[]')::jsonb, f.num_segments, 'received', f.raw::jsonb,
-           f.received_at, f.received_at
-    FROM fresh AS f JOIN conversation AS c USING (phone) LEFT JOIN media ON media.id = f.id
+           f.recipient, f.content, f.media::jsonb, f.num_segments, 'received', f.raw::jsonb, f.received_at, f.received_at
+    FROM fresh AS f JOIN conversation AS c USING (phone)
     RETURNING id
 ), follow_up AS (
     INSERT INTO work (kind, ref_id, state, attempts, lease_token, lease_until)
-    SELECT $15, f.id, CASE WHEN f.is_leased THEN 'leased' ELSE 'due' END, f.is_leased::int,
-           CASE WHEN f.is_leased THEN $16::uuid END, CASE WHEN f.is_leased THEN now() + $17::interval END
-    FROM message JOIN fresh AS f USING (id)
+    SELECT $13, id, 'leased', 1, $14::uuid, now() + $15::interval FROM message WHERE id = ANY($16::uuid[])
+    UNION ALL
+    SELECT $13, id, 'due', 0, NULL, NULL FROM message WHERE NOT id = ANY($16::uuid[])
     RETURNING id, ref_id
 ), early_receipts AS (
     INSERT INTO work (kind, ref_id)
-    SELECT $18, e.id
-    FROM sms_message_status_events AS e JOIN fresh AS f USING (provider, provider_message_id)
+    SELECT $17, e.id
+    FROM fresh AS f JOIN sms_message_status_events AS e USING (provider, provider_message_id)
     WHERE e.message_id IS NULL
 )
 SELECT ref_id, id FROM follow_up
@@ -162,7 +159,6 @@ class MessageStore:
 
     def _arguments(self, arrivals: Sequence[_Arrival], ids: Sequence[UUID], leased: int) -> list[object]:
         texts = [arrival.sms for arrival in arrivals]
-        with_media = [(message_id, sms) for message_id, sms in zip(ids, texts, strict=True) if sms.media]
         return [
             ids,
             [new_id() for _ in arrivals],
@@ -172,14 +168,13 @@ class MessageStore:
             [sms.sender for sms in texts],
             [sms.recipient for sms in texts],
             [sms.body for sms in texts],
+            [orjson.dumps(sms.media).decode() if sms.media else "[]" for sms in texts],
             [sms.num_segments for sms in texts],
             [sms.raw for sms in texts],
             [arrival.received_at for arrival in arrivals],
-            [index < leased for index in range(len(arrivals))],
-            [message_id for message_id, _ in with_media],
-            [orjson.dumps(sms.media).decode() for _, sms in with_media],
             MESSAGE_RECEIVED,
             self._lease_token,
             self._lease,
+            ids[:leased],
             RECEIPT_UNMATCHED,
         ]

@@ -1,15 +1,18 @@
 """`sms-foundation simulator`: serve the simulator, or let a phone, a message or a crowd do something."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, NoReturn
 
+import structlog
 import typer
 import uvicorn
 
 from sms_foundation.core.errors import SmsFoundationError
+from sms_foundation.core.logging import configure_logging
 from sms_foundation.simulator.account import SimulatedAccount, StatusSequence, Text
 from sms_foundation.simulator.app import build_app
 from sms_foundation.simulator.control_client import ControlError, NoSimulatorError, call_simulator
@@ -230,6 +233,7 @@ def tenants(
 
 
 def _serve(settings: SimulatorSettings) -> None:
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
     # ws and the access log off: there are no websockets here, and request lines would hold phone numbers.
     uvicorn.run(
         build_app(settings),
@@ -237,7 +241,7 @@ def _serve(settings: SimulatorSettings) -> None:
         port=settings.port,
         ws="none",
         access_log=False,
-        log_level="warning",
+        log_config=None,
         timeout_graceful_shutdown=3,
     )
 
@@ -279,6 +283,8 @@ def _ask_or_do(
 async def _deliver_from_here(
     settings: SimulatorSettings, do: Callable[[SimulatedAccount], Awaitable[list[Delivery]]]
 ) -> dict[str, Any]:
+    # What came of it is told in words; log lines between them would only confuse.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     timing = Timing()
     async with make_courier(settings, timing) as courier:
         try:

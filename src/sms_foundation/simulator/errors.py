@@ -1,7 +1,10 @@
-"""What the control API refuses, beyond the errors of `core.errors`.
+"""What the simulator refuses, beyond the errors of `core.errors`.
 
-SmsFoundationError
-└── ConflictError             409 simulator.conflict
+    SmsFoundationError
+    ├── ConflictError             409 simulator.conflict
+    └── UnsupportedLanguageError  422 monitor.unsupported_language
+
+`core.web.errors` turns them into the envelope.
 """
 
 import logging
@@ -14,4 +17,12 @@ class ConflictError(SmsFoundationError):
 
     status = 409
     code = "simulator.conflict"
+    log_level = logging.INFO
+
+
+class UnsupportedLanguageError(SmsFoundationError):
+    """The profile service keeps English, Spanish and Portuguese only."""
+
+    status = 422
+    code = "monitor.unsupported_language"
     log_level = logging.INFO

@@ -187,17 +187,3 @@ class CrowdOut(BaseModel):
             by_error_code=dict(run.by_error_code),
             latency_ms=LatencyOut(p50=run.latency_ms(0.5), p95=run.latency_ms(0.95), p99=run.latency_ms(0.99)),
         )
-
-
-class ErrorBody(BaseModel):
-    code: str = Field(examples=["sms.validation_error"])
-    message: str
-    details: dict[str, object] | None = None
-    timestamp: datetime
-    request_id: str
-
-
-class ErrorOut(BaseModel):
-    """The envelope of every error."""
-
-    error: ErrorBody

@@ -30,6 +30,10 @@ class SimulatorSettings:
     """Sent with every webhook when set, as for a number inside a Messaging Service."""
     monitor_api_key: str | None = field(default=None, repr=False)
     """Bearer key the Collections Monitor stand-in asks for; None: it asks for none."""
+    log_level: str = "INFO"
+    """Lowest level that is logged while serving: DEBUG, INFO, WARNING or ERROR."""
+    log_format: str = "auto"
+    """json, console, or auto: console when standard output is a terminal."""
 
     @property
     def signed_base_url(self) -> str:

@@ -1,7 +1,7 @@
 """Twilio's webhooks: `/webhook/twilio/sms` and `/webhook/twilio/status`.
 
-Plain ASGI endpoints: a FastAPI route would cost more than everything they do. They answer 200 only after the commit,
-4xx for what can never be accepted, 503 for what could not be stored now; a duplicate is answered like the first one.
+Plain ASGI, in front of FastAPI: passing through it would cost as much as everything they do. They answer 200 only after
+the commit, 4xx for what can never be accepted, 503 for what could not be stored now; a duplicate like the first one.
 """
 
 import asyncio
@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.background import BackgroundTask
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation.core.errors import ForbiddenError, SmsFoundationError, UnavailableError, ValidationError
 from sms_foundation.core.phone import canonical_address, mask
@@ -36,6 +34,7 @@ STATUS_PATH = "/webhook/twilio/status"
 
 # "No reply". Source: https://www.twilio.com/docs/messaging/twiml (an empty or JSON body is an error in Twilio's log).
 _EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
+_TWIML_HEADERS = [(b"content-type", b"text/xml; charset=utf-8"), (b"content-length", str(len(_EMPTY_TWIML)).encode())]
 _LogFields = dict[str, Any]
 
 
@@ -55,8 +54,8 @@ def webhook_routes(
     run_soon: Callable[[Work], Awaitable[None]],
     limits: WebhookLimits,
     default_region: str,
-) -> list[Route]:
-    """Return the routes of Twilio's webhooks. `run_soon` is called, after the answer, with work this process holds."""
+) -> dict[str, ASGIApp]:
+    """Return Twilio's webhooks by path. `run_soon` is called, after the answer, with work this process holds."""
 
     async def store_message(pairs: Pairs, fields: _LogFields) -> tuple[str, BackgroundTask | None]:
         sms = parse_inbound(pairs)
@@ -72,14 +71,14 @@ def webhook_routes(
         fields.update(twilio_sid=report.provider_message_id, delivery_status=report.event_status)
         return (await receipts.apply(report)).value, None
 
-    return [
-        Route(SMS_PATH, _Webhook("sms", SMS_PATH, authenticator, store_message, limits), methods=["POST"]),
-        Route(STATUS_PATH, _Webhook("status", STATUS_PATH, authenticator, apply_receipt, limits), methods=["POST"]),
-    ]
+    return {
+        SMS_PATH: _Webhook("sms", SMS_PATH, authenticator, store_message, limits),
+        STATUS_PATH: _Webhook("status", STATUS_PATH, authenticator, apply_receipt, limits),
+    }
 
 
 class _Webhook:
-    """One endpoint: reads, authenticates, hands over to `accept`, answers."""
+    """One endpoint, an ASGI application: reads, authenticates, hands over to `accept`, answers, runs what is left."""
 
     def __init__(
         self,
@@ -89,7 +88,7 @@ class _Webhook:
         accept: Callable[[Pairs, _LogFields], Awaitable[tuple[str, BackgroundTask | None]]],
         limits: WebhookLimits,
     ) -> None:
-        self.path = path
+        self.path = path  # the label of this route in logs and metrics
         self._kind = kind
         self._authenticator = authenticator
         self._accept = accept
@@ -100,17 +99,22 @@ class _Webhook:
         state = scope["state"]
         fields: _LogFields = state["log"]
         background = None
+        refusal: SmsFoundationError | None = None
         try:
             pairs = await self._authentic_pairs(scope, receive)
             async with asyncio.timeout(self._limits.timeout_s):
                 outcome, background = await self._accept(pairs, fields)
-            response = Response(_EMPTY_TWIML, media_type="text/xml", background=background)
         except Exception as error:  # noqa: BLE001  # every failure has an answer, and none is a 500 by surprise
-            outcome, public = _refusal(error)
-            response = error_response(public, state["request_id"])
+            outcome, refusal = _refusal(error)
         fields["outcome"] = outcome
         WEBHOOKS.labels(PROVIDER, self._kind, outcome).inc()
-        await response(scope, receive, send)
+        if refusal is not None:
+            await error_response(refusal, state["request_id"])(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": _TWIML_HEADERS})
+        await send({"type": "http.response.body", "body": _EMPTY_TWIML})
+        if background is not None:
+            await background()
 
     async def _authentic_pairs(self, scope: Scope, receive: Receive) -> Pairs:
         body = await read_form_body(scope, receive, limit_bytes=self._limits.max_bytes)

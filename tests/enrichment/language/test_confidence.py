@@ -10,7 +10,7 @@ NATS = st.floats(0.0, 600.0)
 EVIDENCE = st.builds(
     WordEvidence,
     language=st.just("es"),
-    words=st.integers(1, 80),
+    words=st.integers(1, 60),
     lead=NATS,
     against=NATS,
     lead_over_others=st.floats(-600.0, 600.0),

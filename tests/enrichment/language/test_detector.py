@@ -146,6 +146,11 @@ class TestDetect:
     def test_noise_is_unknown(self) -> None:
         assert share_right(NOISE) >= 0.97
 
+    def test_an_opening_question_mark_is_spanish(self) -> None:
+        assert detect("que hora")[0] == "unknown"
+        assert detect("¿que hora?")[0] == "es"
+        assert detect("¿?")[0] == "unknown"
+
     def test_a_long_text_is_more_certain_than_its_ambiguous_beginning(self) -> None:
         assert detect("no funciona la calefaccion desde ayer")[1] > detect("no funciona")[1]
 

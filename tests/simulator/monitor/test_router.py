@@ -34,8 +34,8 @@ class TestLookup:
             assert answer.status_code == 404
             assert answer.json()["error"]["code"] == "sms.not_found"
 
-    def test_without_a_number_it_is_422(self, monitor: httpx.Client) -> None:
-        assert monitor.get("/tenants/lookup").status_code == 422
+    def test_without_a_number_it_is_400(self, monitor: httpx.Client) -> None:
+        assert monitor.get("/tenants/lookup").status_code == 400
 
 
 class TestSetLanguage:
@@ -47,11 +47,17 @@ class TestSetLanguage:
         profile = monitor.get(f"/tenants/{KNOWN.tenant_id}").json()
         assert (profile["language"], profile["language_updates"]) == ("es", 1)
 
-    @pytest.mark.parametrize("body", [{"language": "fr"}, {"language": None}, {}, [], "es"])
-    def test_anything_but_the_three_languages_is_422(self, monitor: httpx.Client, body: object) -> None:
-        answer = monitor.put(f"/tenants/{KNOWN.tenant_id}/language", json=body)
+    @pytest.mark.parametrize("language", ["fr", "ES", "unknown", ""])
+    def test_anything_but_the_three_languages_is_422(self, monitor: httpx.Client, language: str) -> None:
+        answer = monitor.put(f"/tenants/{KNOWN.tenant_id}/language", json={"language": language})
         assert answer.status_code == 422
-        assert answer.json()["error"]["code"] == "sms.malformed_request"
+        assert answer.json()["error"]["code"] == "monitor.unsupported_language"
+
+    @pytest.mark.parametrize("body", [{"language": None}, {}, [], "es"])
+    def test_a_body_of_another_shape_is_400(self, monitor: httpx.Client, body: object) -> None:
+        answer = monitor.put(f"/tenants/{KNOWN.tenant_id}/language", json=body)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "sms.validation_error"
 
     def test_an_unknown_tenant_is_404(self, monitor: httpx.Client) -> None:
         assert monitor.put("/tenants/nobody/language", json={"language": "es"}).status_code == 404
@@ -127,4 +133,4 @@ class TestFaults:
 
     @pytest.mark.parametrize("plan", [{"share": 2}, {"status": 200}, {"kind": "sulk"}, {"latency": 5}])
     def test_a_plan_that_makes_no_sense_is_refused(self, monitor: httpx.Client, plan: dict[str, object]) -> None:
-        assert monitor.post("/faults", json=plan).status_code == 422
+        assert monitor.post("/faults", json=plan).status_code == 400

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sms_foundation.core import logging
 from sms_foundation.core.ids import new_id
 from sms_foundation.core.web.errors import as_public_error, error_response
 from sms_foundation.core.web.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
@@ -53,7 +54,7 @@ class RequestContext:
         id_header = (b"x-request-id", request_id.encode())
         fields: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, log=fields)
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        logging.request_id.set(request_id)
         status = 0
         is_answered = False
         self._load.in_flight += 1

@@ -47,7 +47,7 @@ def detect(text: str) -> tuple[Language, float]:
     """The language of a text and how far to trust it, 0 to 1 in hundredths.
 
     "unknown" always comes with 0.0: other languages, digits, emoji, names, "ok", and what two languages share. Looks at
-    the first 2,000 characters and 80 words only. Never raises for any string and keeps nothing between calls; the first
+    the first 2,000 characters and 60 words only. Never raises for any string and keeps nothing between calls; the first
     call loads the lexicon, which takes some 30 ms.
     """
     evidence = weigh(text)

@@ -23,8 +23,8 @@ def _by_word(**words: str) -> dict[str, tuple[str, ...]]:
 DECISIVE: Final = _by_word(
     en="yes yess yeah yep yup yea nope hi hiya hey hello im dont havent whats hows thats tomorow tmrw tmr tonite lmk"
     " asap omw nvm",
-    es="sí si sip sii gracias grasias hola buenos buenas wenas porfa porfis xfa xfavor xfis ahorita orale órale aver"
-    " kiero kien tmbn estan dnd",
+    es="¿ ¡ sí si sip sii gracias grasias hola buenos buenas wenas porfa porfis xfa xfavor xfis ahorita orale órale"
+    " aver kiero kien tmbn estan dnd",
     pt="sim siim simm nao não naum vc vcs obg obrigado obrigada brigado brigada brigadão oi oie blz vlw flw pfv pfvr"
     " tchau tbm hj qdo cmg ctg vdd ngm mds gnt falou né",
 )
@@ -34,12 +34,12 @@ ABBREVIATIONS: Final = _by_word(
     en="u ur ure r n w k bc rn cuz coz msg appt pls plz thx tnx ty sry nah gd gud da dat dis wit wat wen wud shud lil"
     " luv nite tho prob probs apt ive rent fine",
     es="q k d x xq xk pq ke tb tmb bn bno ta toy pa pal aki wey depto apto esta mande pago pague ud uds sep ola",
-    pt="q d n pq tb tmb qm qnd ta to tá tô td tds tava pra pro pros pras ce cê ne eh aq agr sq kd fds dps mt mto mta"
+    pt="q d n pq tb tmb qm qnd ta to td tds tava pra pro pros pras ce cê ne eh aq agr sq kd fds dps mt mto mta"
     " msm alg oq pf bjs abs apto opa ola",
 )
 
 _SOUND: Final = re.compile(
-    r"o+k+(?:a?y|i|ey)?|k+|m+|h+m+|z+|x+|(.)\1{2,}|a+h+|o+h+|u+h+|e+h+|w+o+w+|a?(?:j+[aeiou]+)+j*|(?:[hx][aeiou]+){2,}h?"
+    r"o+k+(?:a?y|i|ey)?|kk+|mm+|h+m+|zz+|xx+|(.)\1{2,}|a+h+|o+h+|u+h+|e+h+|w+o+w+|a?(?:j+[aeiou]+)+j*|(?:[hx][aeiou]+){2,}h?"
     r"|(?:rs)+|lo+l|lmao|omg|xd+"
 )
 
@@ -50,7 +50,7 @@ def is_sound(word: str) -> bool:
 
 
 _WORDS_WITHOUT_LANGUAGE: Final = frozenset(
-    "no nop a y u b o e i ay aj jj jk"
+    "¿ ¡ no nop a b e k m o u x y z ay aj jj jk"
     " stop stopall start unstop help info quit end cancel unsubscribe"
     " apt apto unit suite ste st ave rd blvd dr ct fl po box bldg am pm"
     " zelle venmo paypal whatsapp facebook instagram google wifi sms tv pdf gps app cash email internet"

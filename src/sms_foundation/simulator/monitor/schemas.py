@@ -49,7 +49,7 @@ class NewTenant(BaseModel):
 
 
 class LanguageUpdate(BaseModel):
-    language: Language
+    language: str = Field(description="en, es or pt", max_length=20, examples=["es"])
 
 
 class LanguageOut(BaseModel):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from sms_foundation.core.errors import NotFoundError
-from sms_foundation.simulator.errors import ConflictError
+from sms_foundation.simulator.errors import ConflictError, UnsupportedLanguageError
 from sms_foundation.simulator.numbers import CALLING_CODES
-from sms_foundation.simulator.people import Language, Person, make_people
+from sms_foundation.simulator.people import LANGUAGES, Language, Person, make_people
 
 Spelling = Literal["e164", "digits_only", "country_stripped"]
 
@@ -121,7 +121,12 @@ class TenantDirectory:
         return fitting[offset : None if limit is None else offset + limit]
 
     def set_language(self, tenant_id: str, language: str) -> Tenant:
-        """Remember the profile's language; repeating it changes nothing. Raises NotFoundError."""
+        """Remember the profile's language; repeating it changes nothing.
+
+        Raises NotFoundError, and UnsupportedLanguageError for anything but en, es and pt.
+        """
+        if language not in LANGUAGES:
+            raise UnsupportedLanguageError("the language must be en, es or pt", details={"languages": list(LANGUAGES)})
         tenant = self.get(tenant_id)
         if tenant.language != language:
             tenant.language = language
