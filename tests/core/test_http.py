@@ -4,7 +4,6 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from tests.loopback import LoopbackServer, Received, reply
 
 from sms_foundation import __version__
 from sms_foundation.core.http import (
@@ -14,6 +13,7 @@ from sms_foundation.core.http import (
     RequestNotSentError,
     create_http_client,
 )
+from tests.loopback import LoopbackServer, Received, reply
 
 
 def always(answer: bytes | None) -> LoopbackServer:

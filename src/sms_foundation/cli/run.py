@@ -14,6 +14,7 @@ from sms_foundation.cli.serve import bind, serve_on
 from sms_foundation.core.config import Settings, child_environment, load_settings
 from sms_foundation.core.errors import StartupError
 from sms_foundation.core.logging import configure_logging
+from sms_foundation.simulator.monitor.tenants import STRANGER_NUMBER, example_tenant
 
 commands = typer.Typer(add_completion=False)
 
@@ -24,10 +25,15 @@ SMS Foundation is starting. Nothing leaves this machine.
   simulator   http://127.0.0.1:{simulator_port}         a Twilio and a Collections Monitor that run here
   database    {database}
 
-Let a tenant text you, from another terminal (in this folder):
+Let somebody text you, from another terminal in this folder. A tenant, who writes Spanish:
 
-  {command} simulator{option} text --from +15125550100 "Hola, no hay agua caliente"
-  curl -s http://127.0.0.1:{port}/conversations/+15125550100 | python3 -m json.tool
+  {command} simulator{option} text --from {tenant} "Hola, no hay agua caliente"
+  curl -s http://127.0.0.1:{port}/conversations/{tenant} | python3 -m json.tool
+
+A number nobody knows:
+
+  {command} simulator{option} text --from {stranger} "Buenas tardes, ¿todavía está libre el apartamento?"
+  curl -s http://127.0.0.1:{port}/conversations/{stranger} | python3 -m json.tool
 
 Stop with Ctrl-C; the texts stay.
 """
@@ -61,6 +67,8 @@ def run(
                 simulator_port=simulator_port,
                 database=url.safe_name if settings.database_url else f"embedded, in {settings.sms_data_dir}",
                 command=sys.argv[0] if sys.argv[0].endswith("sms-foundation") else "python3 -m sms_foundation",
+                tenant=example_tenant().texts_from,
+                stranger=STRANGER_NUMBER,
                 option="" if simulator_port == 8001 else f" --port {simulator_port}",
             ),
             flush=True,

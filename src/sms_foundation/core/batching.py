@@ -6,7 +6,7 @@ per item it stores three times as much per second and keeps its rate when the da
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from sms_foundation.core.errors import UnavailableError
@@ -29,7 +29,8 @@ class Batcher(Generic[Item, Result]):
     `write` gets 1..`max_items` items in the order of their submission, does all of them in one transaction and returns
     a result per item in the same order. When it raises, nothing of that call has happened: if
     `is_item_to_blame(error)`, each item is tried alone, so that one bad item fails by itself; otherwise all of them
-    get the error.
+    get the error, and so do those that wait: what failed for the first would let the last wait in vain. A call that
+    takes longer than `timeout_s` fails with TimeoutError, so nobody waits longer than about that.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Batcher(Generic[Item, Result]):
         max_items: int = 64,
         max_in_flight: int = 1,
         max_waiting: int = 10_000,
+        timeout_s: float = 10.0,
         on_written: Callable[[int], None] | None = None,
     ) -> None:
         self._write = write
@@ -47,6 +49,7 @@ class Batcher(Generic[Item, Result]):
         self._max_items = max_items
         self._free = max_in_flight
         self._max_waiting = max_waiting
+        self._timeout_s = timeout_s
         self._on_written = on_written
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
@@ -89,15 +92,18 @@ class Batcher(Generic[Item, Result]):
 
     async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
-            results = await self._write([item for item, _ in batch])
+            async with asyncio.timeout(self._timeout_s):
+                results = await self._write([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001  # handed to whoever waits
             if len(batch) > 1 and self._is_item_to_blame(error):
                 for each in batch:
                     await self._write_batch([each])
                 return
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            if self._is_item_to_blame(error):
+                _fail(batch, error)
+            else:
+                _fail([*batch, *self._waiting], error)
+                self._waiting.clear()
             return
         except asyncio.CancelledError:
             for _, future in batch:
@@ -106,5 +112,11 @@ class Batcher(Generic[Item, Result]):
         if self._on_written is not None:
             self._on_written(len(batch))
         for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():  # a caller that timed out or went away has cancelled it
+            if not future.done():  # a caller that went away has cancelled it
                 future.set_result(result)
+
+
+def _fail(items: Iterable[tuple[object, asyncio.Future[Result]]], error: Exception) -> None:
+    for _, future in items:
+        if not future.done():
+            future.set_exception(error)

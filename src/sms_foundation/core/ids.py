@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+import uuid_utils
 from uuid_utils.compat import uuid7
 
 NIL = UUID(int=0)
@@ -10,3 +11,8 @@ NIL = UUID(int=0)
 def new_id() -> UUID:
     """Return a new UUIDv7; ids sort by the millisecond in which they were made."""
     return uuid7()
+
+
+def new_request_id() -> str:
+    """Return a new id for a request without one: the text of a UUIDv7."""
+    return str(uuid_utils.uuid7())

@@ -1,10 +1,11 @@
 """The background work of enrichment: who texted, in which language, and telling whoever needs to know."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sms_foundation.core.batching import Batcher
+from sms_foundation.core.clock import utc_now
 from sms_foundation.core.db import Database, is_outage
 from sms_foundation.core.ids import NIL
 from sms_foundation.core.phone import is_phone_number
@@ -133,20 +134,20 @@ def _seconds(value: float | None) -> timedelta | None:
 
 async def enqueue_lookups(database: Database, *, active_within: timedelta | None) -> int:
     """Enqueue a lookup for each number without a tenant, once however often this runs; returns how many there are."""
-    total, after = 0, NIL
+    now = utc_now()
+    since = datetime.min.replace(tzinfo=UTC) if active_within is None else now - active_within
+    total, before = 0, (now, NIL)
     while True:
         async with database.transaction() as connection:
-            ids = await facts.list_without_tenant(
-                connection, after=after, active_within=active_within, limit=_RECONCILE_BATCH
-            )
+            keys = await facts.list_without_tenant(connection, before=before, since=since, limit=_RECONCILE_BATCH)
             await queue.enqueue(
                 connection,
-                [NewWork(LOOK_UP_CONVERSATION, id_, unique_key=f"{LOOK_UP_CONVERSATION}:{id_}") for id_ in ids],
+                [NewWork(LOOK_UP_CONVERSATION, id_, unique_key=f"{LOOK_UP_CONVERSATION}:{id_}") for _, id_ in keys],
             )
-        total += len(ids)
-        if len(ids) < _RECONCILE_BATCH:
+        total += len(keys)
+        if len(keys) < _RECONCILE_BATCH:
             return total
-        after = ids[-1]
+        before = keys[-1]
 
 
 def recurring_work() -> NewWork:

@@ -6,6 +6,7 @@ row as it is at that moment, so concurrent callbacks cannot undo each other.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from uuid import UUID
 
 from sms_foundation.core.batching import Batcher
@@ -17,9 +18,10 @@ from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, RECEIPTS_STORED,
 from sms_foundation.messaging.states import next_status, sql_leads_further
 from sms_foundation.providers.base import MessageStatus, StatusReport, parse_status
 
-_MAX_BATCH = 64
+_MAX_BATCH = 32
 _batch_size = COMMIT_BATCH_SIZE.labels("status")
 _store_seconds = STORE_SECONDS.labels("status")
+_counter = cache(RECEIPTS_STORED.labels)
 
 # The messages are locked in id order, or two batches could deadlock. At most one report per message and statement: an
 # UPDATE applies only one of several matching rows.
@@ -88,12 +90,13 @@ class ReceiptOutcome(StrEnum):
 class ReceiptStore:
     """Stores status callbacks and applies them, many per commit."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, timeout_s: float) -> None:
         self._database = database
         self._batcher: Batcher[StatusReport, ReceiptOutcome] = Batcher(
             self._write,
             is_item_to_blame=lambda error: not is_outage(error),
             max_items=_MAX_BATCH,
+            timeout_s=timeout_s,
             on_written=_batch_size.observe,
         )
 
@@ -105,7 +108,7 @@ class ReceiptStore:
         started = monotonic()
         outcome = await self._batcher.submit(report)
         _store_seconds.observe(monotonic() - started)
-        RECEIPTS_STORED.labels(report.provider, outcome.value).inc()
+        _counter(report.provider, outcome.value).inc()
         return outcome
 
     async def close(self) -> None:

@@ -5,7 +5,7 @@ Every function takes a connection; those that lock need a transaction.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sms_foundation.core.db import Connection
@@ -51,9 +51,9 @@ FROM silent WHERE c.id = silent.id
 """
 
 _LIST_WITHOUT_TENANT = """
-SELECT id FROM sms_conversations
-WHERE tenant_id IS NULL AND id > $1 AND ($2::interval IS NULL OR last_message_at > now() - $2::interval)
-ORDER BY id LIMIT $3
+SELECT last_message_at, id FROM sms_conversations
+WHERE tenant_id IS NULL AND (last_message_at, id) < ($1, $2) AND last_message_at > $3
+ORDER BY last_message_at DESC, id DESC LIMIT $4
 """
 
 _PATCH = """
@@ -132,10 +132,13 @@ async def share_language(connection: Connection, *, tenant_id: str, language: st
 
 
 async def list_without_tenant(
-    connection: Connection, *, after: UUID, active_within: timedelta | None, limit: int
-) -> list[UUID]:
-    """Return ids of conversations without a tenant, in id order from `after` on; None: however long ago active."""
-    return [row[0] for row in await connection.fetch(_LIST_WITHOUT_TENANT, after, active_within, limit)]
+    connection: Connection, *, before: tuple[datetime, UUID], since: datetime, limit: int
+) -> list[tuple[datetime, UUID]]:
+    """Return (last_message_at, id) of conversations without a tenant, most recently active first.
+
+    Only those active after `since` and, in that order, behind the key `before`.
+    """
+    return [tuple(row) for row in await connection.fetch(_LIST_WITHOUT_TENANT, *before, since, limit)]
 
 
 async def patch_conversation(connection: Connection, *, phone: str, changes: Mapping[str, str | None]) -> bool:

@@ -14,8 +14,8 @@ _CONVERSATION_COLUMNS = """c.id, c.phone_number_canonical, c.phone_number_origin
        c.language_confidence::float8 AS language_confidence, c.last_message_at, c.message_count, c.created_at"""
 
 _MESSAGE_COLUMNS = """m.id AS message_id, m.conversation_seq, m.direction, m.from_number, m.to_number,
-       m.message_content, m.provider, m.provider_message_id, m.delivery_status, m.error_code, m.error_message, m.num_segments,
-       m.media::text AS media, m.language_detected AS message_language,
+       m.message_content, m.provider, m.provider_message_id, m.delivery_status, m.error_code, m.error_message,
+       m.num_segments, m.media::text AS media, m.language_detected AS message_language,
        m.language_confidence::float8 AS message_language_confidence, m.created_at AS message_created_at"""
 
 # conversation_seq has no gaps, so an offset is a bound on it and nothing has to be counted or skipped.

@@ -7,6 +7,7 @@ after the commit; a message whose provider id is known already changes nothing, 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from uuid import UUID
 
 import asyncpg
@@ -21,9 +22,11 @@ from sms_foundation.messaging.jobs import MESSAGE_RECEIVED, RECEIPT_UNMATCHED
 from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, MESSAGES_STORED, STORE_SECONDS
 from sms_foundation.providers.base import InboundSms
 
-_MAX_BATCH = 64
+# More rows per statement cost more each: the join of a batch with its conversations is a nested loop.
+_MAX_BATCH = 32
 _batch_size = COMMIT_BATCH_SIZE.labels("inbound")
 _store_seconds = STORE_SECONDS.labels("inbound")
+_counter = cache(MESSAGES_STORED.labels)
 
 # One statement, so that a batch costs one round trip. Messages known before are filtered first; one that another
 # process is storing at this very moment violates the unique key, and the batch is tried again and then sees it: so a
@@ -55,7 +58,8 @@ WITH input AS MATERIALIZED (
         (id, conversation_id, conversation_seq, direction, provider, provider_message_id, from_number, to_number,
          message_content, media, num_segments, delivery_status, raw_webhook_data, created_at, updated_at)
     SELECT f.id, c.id, c.message_count - f.n + f.nth, 'inbound', f.provider, f.provider_message_id, f.sender,
-           f.recipient, f.content, f.media::jsonb, f.num_segments, 'received', f.raw::jsonb, f.received_at, f.received_at
+           f.recipient, f.content, f.media::jsonb, f.num_segments, 'received', f.raw::jsonb, f.received_at,
+           f.received_at
     FROM fresh AS f JOIN conversation AS c USING (phone)
     RETURNING id
 ), follow_up AS (
@@ -107,6 +111,7 @@ class MessageStore:
         lease_token: UUID,
         lease: timedelta,
         room: Callable[[], int],
+        timeout_s: float,
     ) -> None:
         self._database = database
         self._lease_token = lease_token
@@ -116,6 +121,7 @@ class MessageStore:
             self._write,
             is_item_to_blame=lambda error: not is_outage(error),
             max_items=_MAX_BATCH,
+            timeout_s=timeout_s,
             on_written=_batch_size.observe,
         )
 
@@ -128,7 +134,7 @@ class MessageStore:
         started = monotonic()
         result = await self._batcher.submit(_Arrival(sms, phone, utc_now(), started))
         _store_seconds.observe(monotonic() - started)
-        MESSAGES_STORED.labels(sms.provider, "duplicate" if result.is_duplicate else "stored").inc()
+        _counter(sms.provider, "duplicate" if result.is_duplicate else "stored").inc()
         return result
 
     async def close(self) -> None:

@@ -57,12 +57,10 @@ sms_conversations = Table(
     UniqueConstraint("phone_number_canonical"),
     CheckConstraint("tenant_lookup_status IN ('pending', 'matched', 'unknown')", name="tenant_lookup_status"),
     CheckConstraint(f"language_detected {_LANGUAGES}", name="language_detected"),
-    # The list, most recently active first, and its cursor.
+    # The list, most recently active first, and its cursor; reconciliation walks the same way.
     Index("ix_sms_conversations_last_message_at", text("last_message_at DESC"), text("id DESC")),
     # All conversations of one tenant.
     Index("ix_sms_conversations_tenant_id", "tenant_id", postgresql_where=text("tenant_id IS NOT NULL")),
-    # What reconciliation walks through.
-    Index("ix_sms_conversations_without_tenant", "id", postgresql_where=text("tenant_id IS NULL")),
     # Updated by every message.
     postgresql_with={"fillfactor": "70"},
 )

@@ -4,9 +4,8 @@ Plain ASGI, in front of FastAPI: passing through it would cost as much as everyt
 the commit, 4xx for what can never be accepted, 503 for what could not be stored now; a duplicate like the first one.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from starlette.background import BackgroundTask
@@ -36,14 +35,7 @@ STATUS_PATH = "/webhook/twilio/status"
 _EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
 _TWIML_HEADERS = [(b"content-type", b"text/xml; charset=utf-8"), (b"content-length", str(len(_EMPTY_TWIML)).encode())]
 _LogFields = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookLimits:
-    """Bounds of one webhook request."""
-
-    max_bytes: int
-    timeout_s: float
+_counter = cache(WEBHOOKS.labels)
 
 
 def webhook_routes(
@@ -52,7 +44,7 @@ def webhook_routes(
     receipts: ReceiptStore,
     *,
     run_soon: Callable[[Work], Awaitable[None]],
-    limits: WebhookLimits,
+    max_bytes: int,
     default_region: str,
 ) -> dict[str, ASGIApp]:
     """Return Twilio's webhooks by path. `run_soon` is called, after the answer, with work this process holds."""
@@ -72,8 +64,8 @@ def webhook_routes(
         return (await receipts.apply(report)).value, None
 
     return {
-        SMS_PATH: _Webhook("sms", SMS_PATH, authenticator, store_message, limits),
-        STATUS_PATH: _Webhook("status", STATUS_PATH, authenticator, apply_receipt, limits),
+        SMS_PATH: _Webhook("sms", SMS_PATH, authenticator, store_message, max_bytes),
+        STATUS_PATH: _Webhook("status", STATUS_PATH, authenticator, apply_receipt, max_bytes),
     }
 
 
@@ -86,13 +78,13 @@ class _Webhook:
         path: str,
         authenticator: TwilioAuthenticator,
         accept: Callable[[Pairs, _LogFields], Awaitable[tuple[str, BackgroundTask | None]]],
-        limits: WebhookLimits,
+        max_bytes: int,
     ) -> None:
         self.path = path  # the label of this route in logs and metrics
         self._kind = kind
         self._authenticator = authenticator
         self._accept = accept
-        self._limits = limits
+        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self
@@ -102,12 +94,11 @@ class _Webhook:
         refusal: SmsFoundationError | None = None
         try:
             pairs = await self._authentic_pairs(scope, receive)
-            async with asyncio.timeout(self._limits.timeout_s):
-                outcome, background = await self._accept(pairs, fields)
+            outcome, background = await self._accept(pairs, fields)
         except Exception as error:  # noqa: BLE001  # every failure has an answer, and none is a 500 by surprise
             outcome, refusal = _refusal(error)
         fields["outcome"] = outcome
-        WEBHOOKS.labels(PROVIDER, self._kind, outcome).inc()
+        _counter(PROVIDER, self._kind, outcome).inc()
         if refusal is not None:
             await error_response(refusal, state["request_id"])(scope, receive, send)
             return
@@ -117,7 +108,7 @@ class _Webhook:
             await background()
 
     async def _authentic_pairs(self, scope: Scope, receive: Receive) -> Pairs:
-        body = await read_form_body(scope, receive, limit_bytes=self._limits.max_bytes)
+        body = await read_form_body(scope, receive, limit_bytes=self._max_bytes)
         pairs = parse_form(body)
         self._authenticator.check(
             path_and_query=_path_and_query(scope),

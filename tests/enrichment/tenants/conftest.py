@@ -4,10 +4,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from prometheus_client import REGISTRY
-from tests.loopback import LoopbackServer, Received
 
 from sms_foundation.core.http import HttpClient, create_http_client
 from sms_foundation.enrichment.tenants.timing import Timing
+from tests.loopback import LoopbackServer, Received
 
 
 class ManualTime:

@@ -3,13 +3,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from structlog.testing import capture_logs
-from tests.loopback import LoopbackServer, Received, reply
 
 from sms_foundation.core.http import HttpClient, create_http_client
 from sms_foundation.enrichment.tenants.circuit import Circuit
 from sms_foundation.enrichment.tenants.errors import Failure, MonitorUnavailableError
 from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
 from sms_foundation.enrichment.tenants.monitor import MonitorClient
+from tests.loopback import LoopbackServer, Received, reply
 
 NUMBER = "+14155550123"
 MATCH = reply(200, b'{"tenant_id": "t-1"}')

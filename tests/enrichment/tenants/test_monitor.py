@@ -1,9 +1,9 @@
 import pytest
 from structlog.testing import capture_logs
-from tests.loopback import reply
 
 from sms_foundation.enrichment.tenants.errors import AttemptFailedError, Failure
 from sms_foundation.enrichment.tenants.monitor import MonitorClient
+from tests.loopback import reply
 
 
 class TestFindTenant:

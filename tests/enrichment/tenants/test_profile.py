@@ -2,10 +2,10 @@ import json
 
 import pytest
 from structlog.testing import capture_logs
-from tests.loopback import reply
 
 from sms_foundation.enrichment.tenants.errors import Failure, ProfileRejectedError, ProfileUnavailableError
 from sms_foundation.enrichment.tenants.profile import TenantProfile
+from tests.loopback import reply
 
 UPDATES = "sms_tenant_profile_updates_total"
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
-from tests.loopback import reply
 
 from sms_foundation.core.http import create_http_client
 from sms_foundation.enrichment.tenants.errors import AttemptFailedError, Failure
 from sms_foundation.enrichment.tenants.remote import RemoteService, ServiceName, parse_retry_after
+from tests.loopback import reply
 
 NOW = datetime(2026, 11, 20, 10, 0, 0, tzinfo=UTC)
 

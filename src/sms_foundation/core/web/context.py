@@ -12,7 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sms_foundation.core import logging
-from sms_foundation.core.ids import new_id
+from sms_foundation.core.ids import new_request_id
 from sms_foundation.core.web.errors import as_public_error, error_response
 from sms_foundation.core.web.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
 
@@ -111,8 +111,8 @@ def _recorder(route: str, method: str, status: int) -> Callable[[float], None]:
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            return value.decode() if _is_request_id(value) else str(new_id())
-    return str(new_id())
+            return value.decode() if _is_request_id(value) else new_request_id()
+    return new_request_id()
 
 
 def _route(scope: Scope) -> str:

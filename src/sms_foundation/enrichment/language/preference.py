@@ -14,7 +14,7 @@ MIN_CONFIDENCE_TO_TELL = 0.7
 
 @dataclass(frozen=True, slots=True, order=True)
 class Evidence:
-    """A recognised language: how sure (0..1), from which message (seq in its conversation; 0: taken over), which one."""
+    """A recognised language: how sure (0..1), from which message of the conversation (0: taken over), which one."""
 
     confidence: float
     seq: int

@@ -24,11 +24,11 @@ sms_tenants = Table(
     Column("language_detected", Text, nullable=False, server_default="unknown"),
     Column("language_confidence", Numeric(3, 2), nullable=False, server_default="0"),
     Column(
-        "language_at_us",
+        "language_at_us",  # orders evidence from different conversations
         BigInteger,
         nullable=False,
         server_default="0",
-        comment="when the deciding message was received, microseconds since 1970: orders evidence across conversations",
+        comment="when the deciding message was received, in microseconds since 1970",
     ),
     Column("language_told", Text, comment="what the tenant profile service knows from us"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),

@@ -10,7 +10,8 @@ from sms_foundation.core.ids import new_id
 
 _UPSERT_NUMBERS = """
 INSERT INTO sms_tenant_numbers AS n (tenant_id, phone_number_canonical, last_used_at)
-SELECT tenant_id, phone, max(used_at) FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS t(tenant_id, phone, used_at)
+SELECT tenant_id, phone, max(used_at)
+FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS t(tenant_id, phone, used_at)
 GROUP BY tenant_id, phone ORDER BY tenant_id, phone
 ON CONFLICT (tenant_id, phone_number_canonical)
     DO UPDATE SET last_used_at = excluded.last_used_at WHERE excluded.last_used_at > n.last_used_at

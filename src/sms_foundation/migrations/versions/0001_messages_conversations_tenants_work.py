@@ -71,13 +71,6 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("tenant_id IS NOT NULL"),
     )
-    op.create_index(
-        "ix_sms_conversations_without_tenant",
-        "sms_conversations",
-        ["id"],
-        unique=False,
-        postgresql_where=sa.text("tenant_id IS NULL"),
-    )
     op.create_table(
         "sms_tenant_numbers",
         sa.Column("tenant_id", sa.Text(), nullable=False),
@@ -105,7 +98,7 @@ def upgrade() -> None:
             sa.BigInteger(),
             server_default="0",
             nullable=False,
-            comment="when the deciding message was received, microseconds since 1970: orders evidence across conversations",
+            comment="when the deciding message was received, in microseconds since 1970",
         ),
         sa.Column("language_told", sa.Text(), nullable=True, comment="what the tenant profile service knows from us"),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),

@@ -7,6 +7,7 @@ import base64
 import hmac
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from urllib.parse import urlsplit
 
 
@@ -42,8 +43,8 @@ def verify_signature(auth_token: str, url: str, pairs: Iterable[Sequence[str]], 
 
 def _signed_form(pairs: Iterable[Sequence[str]]) -> bytes:
     # Sort by name, then value: "concatenate, then sort" would put MediaUrl10 before the value of MediaUrl1.
-    ordered = sorted({(name, value) for name, value in pairs})
-    return "".join([name + value for name, value in ordered]).encode("utf-8", "surrogateescape")
+    ordered = sorted(set(map(tuple, pairs)))
+    return "".join(chain.from_iterable(ordered)).encode("utf-8", "surrogateescape")
 
 
 def _digest(auth_token: str, url: str, form: bytes) -> bytes:

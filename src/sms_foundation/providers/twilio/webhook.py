@@ -5,7 +5,8 @@ https://www.twilio.com/docs/messaging/guides/track-outbound-message-status (stat
 """
 
 import base64
-from urllib.parse import parse_qsl, unquote_to_bytes
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
 
 import orjson
 
@@ -17,6 +18,7 @@ PROVIDER = "twilio"
 # Longer ones are no address or SID of any kind, and would not fit an index.
 _MAX_ID_LENGTH = 128
 _MAX_ADDRESS_LENGTH = 320
+_SHORT = 40
 _MAX_MEDIA = 100  # Twilio sends at most 10
 _STATUS_FIELDS = ("MessageStatus", "SmsStatus")
 
@@ -28,17 +30,22 @@ def parse_form(body: bytes) -> Pairs:
 
     Bytes that are not UTF-8 survive as `surrogateescape`, so that what was signed can be checked and shown exactly.
     """
-    try:
-        return parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
-    except UnicodeDecodeError:
-        return [
-            (_unquote(name), _unquote(value))
-            for name, _, value in (pair.partition(b"=") for pair in body.split(b"&") if pair)
-        ]
+    # Twice as fast as urllib's parse_qsl, which decodes names and plain values as well; tests hold the two together.
+    pairs = []
+    for pair in body.decode("latin-1").split("&"):
+        name, _, value = pair.partition("=")
+        if pair:
+            name = _unquote_again(name) if len(name) <= _SHORT else _unquote(name)
+            pairs.append((name, _unquote_again(value) if len(value) <= _SHORT else _unquote(value)))
+    return pairs
 
 
-def _unquote(part: bytes) -> str:
-    return unquote_to_bytes(part.replace(b"+", b" ")).decode("utf-8", "surrogateescape")
+def _unquote(part: str) -> str:
+    return unquote_to_bytes(part.replace("+", " ").encode("latin-1")).decode("utf-8", "surrogateescape")
+
+
+# Names, the organisation's number, places and the numbers of those who text most come again and again.
+_unquote_again = lru_cache(maxsize=8192)(_unquote)
 
 
 def parse_inbound(pairs: Pairs) -> InboundSms:
