@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -155,8 +155,7 @@ def _install_edge(
     else:
         log.warning("webhooks.off", reason="TWILIO_AUTH_TOKEN or PUBLIC_BASE_URL is not set")
     app.include_router(
-        history_router(database, default_region=settings.default_region),
-        dependencies=[Depends(internal_access(settings))],
+        history_router(database, internal_access(settings), default_region=settings.default_region),
     )
     app.include_router(
         health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),

@@ -41,7 +41,7 @@ def lend_server(folder: Path) -> Iterator[str]:
 
 
 def _docker_answers() -> bool:
-    if shutil.which("docker") is None:
+    if os.environ.get("TEST_WITHOUT_DOCKER") or shutil.which("docker") is None:
         return False
     try:
         return subprocess.run(["docker", "info"], capture_output=True, timeout=10, check=False).returncode == 0

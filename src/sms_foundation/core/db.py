@@ -6,9 +6,9 @@ declared with SQLAlchemy (`core.schema`) for migrations only; why queries are pl
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import asyncpg
@@ -102,16 +102,16 @@ class Database:
             server_settings=_session_settings(url, settings),
         )
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a pooled asyncpg connection; each statement commits by itself."""
-        async with self.pool.acquire(timeout=self._acquire_timeout_s) as connection:
-            yield connection
+        # The timer is for a wait; with a free connection at hand it would only cost.
+        timeout_s = None if self.pool.get_idle_size() else self._acquire_timeout_s
+        return cast(AbstractAsyncContextManager[Connection], self.pool.acquire(timeout=timeout_s))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a pooled asyncpg connection inside one transaction; commits at the end, rolls back on any exception."""
-        async with self.pool.acquire(timeout=self._acquire_timeout_s) as connection, connection.transaction():
+        async with self.connection() as connection, connection.transaction():
             yield connection
 
     async def open(self) -> None:

@@ -7,14 +7,15 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
 
 from sms_foundation.core.db import Database
 from sms_foundation.core.errors import NotFoundError, ValidationError
 from sms_foundation.core.phone import spoken_address
+from sms_foundation.core.web.auth import CheckAccess
 from sms_foundation.core.web.errors import ErrorEnvelope
-from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, document_query, encode_cursor, read_query
 from sms_foundation.messaging import facts, history
 from sms_foundation.messaging.history import ConversationFilter
 from sms_foundation.messaging.schemas import (
@@ -24,6 +25,7 @@ from sms_foundation.messaging.schemas import (
     ConversationSummary,
     Language,
     MessageDetail,
+    PageQuery,
 )
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -34,50 +36,53 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorEnvelope, "description": "Nothing is known under this number or id"}
 }
-PhoneNumber = Annotated[
-    str,
-    Path(
-        max_length=400,
-        description="The counterpart's number in any spelling, `+` URL-encoded or not; or a short code, an "
-        "alphanumeric sender, `whatsapp:+...`",
-        examples=["+14155550123"],
-    ),
-]
+_PHONE_DESCRIPTION = (
+    "The counterpart's number in any spelling, `+` URL-encoded or not; or a short code, an alphanumeric sender, "
+    "`whatsapp:+...`"
+)
+PhoneNumber = Annotated[str, Path(max_length=400, description=_PHONE_DESCRIPTION, examples=["+14155550123"])]
 
 
-def history_router(database: Database, *, default_region: str) -> APIRouter:
+_PHONE_PARAMETER = {
+    "name": "phone_number",
+    "in": "path",
+    "required": True,
+    "description": _PHONE_DESCRIPTION,
+    "schema": {"type": "string", "examples": ["+14155550123"]},
+}
+
+
+def history_router(database: Database, check_access: CheckAccess, *, default_region: str) -> APIRouter:
     """Return the routes of the history API."""
     router = APIRouter(tags=["history"], responses=_ERRORS)
+    guarded = [Depends(check_access)]
 
     @router.get(
         "/conversations/{phone_number}",
         response_model=ConversationPage,
         responses=_NOT_FOUND,
         summary="Read a conversation",
+        openapi_extra={"parameters": [_PHONE_PARAMETER, *document_query(PageQuery)]},
     )
-    async def read_conversation(
-        phone_number: PhoneNumber,
-        limit: Limit = 20,
-        page: Annotated[int, Query(ge=1, le=10**9, description="Page number, from 1; newest messages first")] = 1,
-        offset: Annotated[int | None, Query(ge=0, le=10**12, description="Messages to skip, instead of `page`")] = None,
-        cursor: Cursor = None,
-    ) -> Response:
+    async def read_conversation(request: Request) -> Response:  # read by hand, see PageQuery
         """Return what is known about the counterpart, and a page of messages, newest first."""
-        before_seq = None if cursor is None else int(decode_cursor(cursor, int)[0])
-        skip = offset if offset is not None else (page - 1) * limit
+        await check_access(request)
+        query = read_query(PageQuery, request)
+        before_seq = None if query.cursor is None else int(decode_cursor(query.cursor, int)[0])
+        skip = query.offset if query.offset is not None else (query.page - 1) * query.limit
         async with database.connection() as connection:
             rows = await history.find_page(
                 connection,
-                phone=spoken_address(phone_number, default_region),
+                phone=spoken_address(request.path_params["phone_number"], default_region),
                 before_seq=before_seq,
                 offset=skip,
-                limit=limit,
+                limit=query.limit,
             )
         if not rows:
             raise NotFoundError("no conversation with this number")
-        return _json(_conversation_page(rows, before_seq=before_seq, offset=skip, limit=limit))
+        return _json(_conversation_page(rows, before_seq=before_seq, offset=skip, limit=query.limit))
 
-    @router.get("/conversations", response_model=ConversationList, summary="List conversations")
+    @router.get("/conversations", response_model=ConversationList, dependencies=guarded, summary="List conversations")
     async def list_conversations(
         limit: Limit = 20,
         cursor: Cursor = None,
@@ -109,6 +114,7 @@ def history_router(database: Database, *, default_region: str) -> APIRouter:
         "/conversations/{phone_number}",
         response_model=ConversationSummary,
         responses={**_NOT_FOUND, 422: {"model": ErrorEnvelope, "description": "The body is not JSON"}},
+        dependencies=guarded,
         summary="File a conversation",
     )
     async def patch_conversation(phone_number: PhoneNumber, patch: ConversationPatch) -> Response:
@@ -121,7 +127,13 @@ def history_router(database: Database, *, default_region: str) -> APIRouter:
             rows = await history.find_page(connection, phone=phone, before_seq=None, offset=0, limit=1)
         return _json(_conversation(rows[0]))
 
-    @router.get("/messages/{id}", response_model=MessageDetail, responses=_NOT_FOUND, summary="Read a message")
+    @router.get(
+        "/messages/{id}",
+        response_model=MessageDetail,
+        responses=_NOT_FOUND,
+        dependencies=guarded,
+        summary="Read a message",
+    )
     async def read_message(
         request: Request,
         id: Annotated[str, Path(max_length=128, description="Our id, or the provider's (`twilio_sid`)")],

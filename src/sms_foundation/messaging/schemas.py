@@ -78,6 +78,17 @@ class ConversationPage(ConversationSummary):
     next_cursor: str | None = Field(description="Cursor of the next (older) page; null on the last")
 
 
+class PageQuery(BaseModel):
+    """Which page of a conversation; `cursor` wins over `offset`, `offset` over `page`."""
+
+    limit: int = Field(20, ge=1, le=100, description="Messages per page")
+    page: int = Field(1, ge=1, le=10**9, description="Page number, from 1; newest messages first")
+    offset: int | None = Field(None, ge=0, le=10**12, description="Messages to skip, instead of `page`")
+    cursor: str | None = Field(
+        None, max_length=256, description="`next_cursor` of the page before: equally fast at any depth"
+    )
+
+
 class ConversationList(BaseModel):
     """Conversations, most recently active first."""
 
