@@ -121,6 +121,16 @@ class Settings(BaseSettings):
 
     shutdown_timeout_s: float = Field(10.0, ge=1, description="SIGTERM: everything is finished or handed back by then")
 
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _accept_any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("sms_data_dir", "local_postgres_bin")
+    @classmethod
+    def _expand_home(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser()  # no shell has done it for a line of `.env`
+
     @field_validator("public_base_url", "monitor_api_url", "tenant_profile_api_url")
     @classmethod
     def _check_base_url(cls, value: str | None) -> str | None:
@@ -137,6 +147,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "DATABASE_URL is not set: the embedded database cannot be used on Cloud Run, whose disk is memory"
                 )
+            if self.is_local:
+                raise ValueError("APP_ENV=local and test open the service to everybody: not on Cloud Run")
             if "host" not in self.model_fields_set:
                 self.host = "0.0.0.0"  # noqa: S104  # the container contract asks for it
         if self.app_env is AppEnv.PRODUCTION:

@@ -9,27 +9,48 @@ import asyncpg
 from sms_foundation.core.db import Connection
 from sms_foundation.core.ids import NIL
 
-_CONVERSATION_COLUMNS = """c.id, c.phone_number_canonical, c.phone_number_original, c.tenant_id, c.tenant_lookup_status,
-       c.workflow_type, c.workflow_id, c.conversation_status, c.language_detected,
-       c.language_confidence::float8 AS language_confidence, c.last_message_at, c.message_count, c.created_at"""
+_CONVERSATION = {
+    name: f"c.{name}"
+    for name in (
+        "id phone_number_canonical phone_number_original tenant_id tenant_lookup_status workflow_type workflow_id "
+        "conversation_status language_detected last_message_at message_count created_at"
+    ).split()
+} | {"language_confidence": "c.language_confidence::float8"}
+_MESSAGE = {
+    name: f"m.{name}"
+    for name in (
+        "conversation_seq direction from_number to_number message_content provider provider_message_id delivery_status "
+        "error_code error_message num_segments"
+    ).split()
+} | {
+    "message_id": "m.id",
+    "media": "m.media::text",
+    "message_language": "m.language_detected",
+    "message_language_confidence": "m.language_confidence::float8",
+    "message_created_at": "m.created_at",
+}
 
-_MESSAGE_COLUMNS = """m.id AS message_id, m.conversation_seq, m.direction, m.from_number, m.to_number,
-       m.message_content, m.provider, m.provider_message_id, m.delivery_status, m.error_code, m.error_message,
-       m.num_segments, m.media::text AS media, m.language_detected AS message_language,
-       m.language_confidence::float8 AS message_language_confidence, m.created_at AS message_created_at"""
 
+def _select(columns: dict[str, str]) -> str:
+    return ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
+
+
+_CONVERSATION_COLUMNS, _MESSAGE_COLUMNS = _select(_CONVERSATION), _select(_MESSAGE)
+_NO_CONVERSATION, _NO_MESSAGE = (_select(dict.fromkeys(columns, "NULL")) for columns in (_CONVERSATION, _MESSAGE))
+
+# The conversation comes as a row of its own: repeated on each of twenty messages it would cost more than they do.
 # conversation_seq has no gaps, so an offset is a bound on it and nothing has to be counted or skipped.
 _PAGE = f"""
-SELECT {_CONVERSATION_COLUMNS},
-       {_MESSAGE_COLUMNS}
-FROM sms_conversations AS c
-LEFT JOIN LATERAL (
+WITH c AS MATERIALIZED (SELECT {_CONVERSATION_COLUMNS} FROM sms_conversations AS c WHERE c.phone_number_canonical = $1)
+SELECT c.*, {_NO_MESSAGE} FROM c
+UNION ALL
+SELECT {_NO_CONVERSATION}, {_MESSAGE_COLUMNS}
+FROM c CROSS JOIN LATERAL (
     SELECT * FROM sms_messages
     WHERE conversation_id = c.id AND conversation_seq <= coalesce($2, c.message_count - $3)
     ORDER BY conversation_seq DESC LIMIT $4
-) AS m ON true
-WHERE c.phone_number_canonical = $1
-ORDER BY m.conversation_seq DESC
+) AS m
+ORDER BY conversation_seq DESC NULLS FIRST
 """  # noqa: S608  # put together from constants only
 
 _LIST = f"""
@@ -44,7 +65,7 @@ ORDER BY c.last_message_at DESC, c.id DESC
 LIMIT $10
 """  # noqa: S608
 
-_MESSAGE = f"""
+_FIND_MESSAGE = f"""
 SELECT {_MESSAGE_COLUMNS},
        m.conversation_id, c.phone_number_canonical, c.tenant_id, m.raw_webhook_data::text AS raw_webhook_data,
        m.updated_at
@@ -75,10 +96,9 @@ class ConversationFilter:
 async def find_page(
     connection: Connection, *, phone: str, before_seq: int | None, offset: int, limit: int
 ) -> list[asyncpg.Record]:
-    """Return the conversation of canonical `phone` joined with a page of its messages, newest first.
+    """Return a row for the conversation of canonical `phone`, then a row for each message of a page, newest first.
 
-    The page starts below `before_seq`, or after `offset` messages when that is None. No row: unknown number; one row
-    with `message_id` None: no message on this page.
+    The page starts below `before_seq`, or after `offset` messages when that is None. No row: unknown number.
     """
     bound = None if before_seq is None else before_seq - 1
     rows: list[asyncpg.Record] = await connection.fetch(_PAGE, phone, bound, offset, limit)
@@ -110,7 +130,7 @@ async def find_message(
     connection: Connection, *, message_id: UUID | None, provider_message_id: str | None
 ) -> tuple[asyncpg.Record, list[asyncpg.Record]] | None:
     """Return one message, by our id or by the provider's, with its status events in order of arrival."""
-    message = await connection.fetchrow(_MESSAGE, message_id, provider_message_id)
+    message = await connection.fetchrow(_FIND_MESSAGE, message_id, provider_message_id)
     if message is None:
         return None
     return message, await connection.fetch(_EVENTS, message["message_id"])

@@ -58,13 +58,13 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
     guarded = [Depends(check_access)]
 
     @router.get(
-        "/conversations/{phone_number}",
+        "/conversations/{phone_number}",  # noqa: FAST003  # parameters are read by hand, see PageQuery
         response_model=ConversationPage,
         responses=_NOT_FOUND,
         summary="Read a conversation",
         openapi_extra={"parameters": [_PHONE_PARAMETER, *document_query(PageQuery)]},
     )
-    async def read_conversation(request: Request) -> Response:  # read by hand, see PageQuery
+    async def read_conversation(request: Request) -> Response:
         """Return what is known about the counterpart, and a page of messages, newest first."""
         await check_access(request)
         query = read_query(PageQuery, request)
@@ -198,7 +198,7 @@ def _conversation_page(
     total = rows[0]["message_count"]
     if before_seq is not None:
         offset = max(total - before_seq + 1, 0)
-    found = [row for row in rows if row["message_id"] is not None]
+    found = rows[1:]
     last_seq = found[-1]["conversation_seq"] if found else 1
     return {
         **_conversation(rows[0]),

@@ -26,7 +26,7 @@ def read_query(model: type[Query_], request: Request) -> Query_:
 
 
 def document_query(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """Describe the fields of `model` as query parameters, for the OpenAPI entry of a route that uses `read_query`."""
+    """Describe the fields of `model` as query parameters, for the OpenAPI entry of a route with `read_query`."""
     parameters = []
     for name, schema in model.model_json_schema()["properties"].items():
         shape = {key: value for key, value in schema.items() if key not in ("title", "description")}
@@ -49,7 +49,7 @@ def encode_cursor(*parts: int | str) -> str:
 
 
 def decode_cursor(cursor: str, *types: type) -> list[int | str]:
-    """Unpack what `encode_cursor` packed. Raises errors.ValidationError unless it holds values of exactly these types."""
+    """Unpack what `encode_cursor` packed. Raises ValidationError unless it holds values of exactly these types."""
     try:
         parts = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError):

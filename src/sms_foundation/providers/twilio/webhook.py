@@ -118,7 +118,8 @@ def _message_sid(fields: dict[str, str]) -> str:
 
 def _address(fields: dict[str, str], name: str, *, is_required: bool) -> str:
     address = printable(fields.get(name, "")).strip()
-    if is_required and not address:
+    # Controls and direction marks alone would leave nothing to file the conversation under.
+    if is_required and not any(each.isprintable() and each != " " for each in address):
         raise WebhookParseError("missing_from", f"{name} is missing")
     if len(address) > _MAX_ADDRESS_LENGTH:
         raise WebhookParseError("bad_address", f"{name} is longer than {_MAX_ADDRESS_LENGTH} characters")
