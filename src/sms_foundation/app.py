@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -37,6 +37,7 @@ from sms_foundation.worker import Core, keep_recurring_work, open_core
 log = structlog.get_logger(__name__)
 
 _MIGRATION_PATIENCE_S = 30.0
+_DATABASE_PATIENCE_S = 3.0
 
 _DESCRIPTION = """One service through which an organisation's every text message comes in and goes out.
 
@@ -53,10 +54,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_core(settings, url, is_edge_busy=load.is_busy) as core:
             messages, receipts = _install_edge(app, webhooks, settings, core, readiness)
-            schema = asyncio.create_task(_bring_schema_up_to_date(core.database)) if settings.should_migrate else None
-            if schema is not None:
-                # Normally done before the first request is taken; an unreachable database is waited for beside them.
-                await asyncio.wait([schema], timeout=_MIGRATION_PATIENCE_S)
+            schema = await _start_migrating(core.database) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
             if settings.work_in_process:
                 core.runner.start()
@@ -71,9 +69,10 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
                 recurring.cancel()
                 if schema is not None:
                     schema.cancel()
-                await messages.close()
-                await receipts.close()
-                await core.runner.stop(settings.shutdown_timeout_s * 0.4)
+                with suppress(TimeoutError):  # whoever still waits for a silent database was answered already
+                    async with asyncio.timeout(settings.shutdown_timeout_s * 0.05):
+                        await asyncio.gather(messages.close(), receipts.close())
+                await core.runner.stop(settings.shutdown_timeout_s * 0.3)
                 log.info("service.stopped")
 
     webhooks: dict[str, ASGIApp] = {}
@@ -105,20 +104,32 @@ class _WebhooksFirst:
             raise MethodNotAllowedError("webhooks are POSTed")
 
 
-async def _bring_schema_up_to_date(database: Database) -> None:
+async def _start_migrating(database: Database) -> asyncio.Task[None]:
+    """Bring the schema up to date, normally before the first request; what fails is tried again beside the requests."""
+    has_tried = asyncio.Event()
+    task = asyncio.create_task(_bring_schema_up_to_date(database, has_tried))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_MIGRATION_PATIENCE_S):
+            await has_tried.wait()
+    return task
+
+
+async def _bring_schema_up_to_date(database: Database, has_tried: asyncio.Event) -> None:
     pause_s = 1.0
     while True:
         try:
-            async with database.connection() as connection:
+            async with asyncio.timeout(_DATABASE_PATIENCE_S), database.connection() as connection:
                 problem = await schema_problem(connection)
             if problem is not None:
                 log.info("schema.migrating", reason=problem)
                 await migrate_in_child(database.url)
         except Exception as error:  # noqa: BLE001  # the database may come back, and the next try may find it done
             log.warning("schema.not_current", error=explain_outage(error), retry_in_s=pause_s)
+            has_tried.set()
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 10.0)
         else:
+            has_tried.set()
             return
 
 

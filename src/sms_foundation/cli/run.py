@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from sms_foundation.cli.database import open_database
+from sms_foundation.cli.ending import end_on_signals
 from sms_foundation.cli.serve import bind, serve_on
 from sms_foundation.core.config import Settings, child_environment, load_settings
 from sms_foundation.core.errors import StartupError
@@ -51,6 +52,7 @@ def run(
     The database is the embedded one unless DATABASE_URL is set. Unknown numbers are looked up at the simulator's
     Collections Monitor unless MONITOR_API_URL is set.
     """
+    end_on_signals()
     settings = load_settings(**({"port": port} if port else {}))
     if not settings.uses_simulator:
         raise StartupError("`run` is for a developer's machine without TWILIO_AUTH_TOKEN; use `sms-foundation serve`")

@@ -4,6 +4,7 @@ import typer
 import uvloop
 
 from sms_foundation.cli.database import open_database
+from sms_foundation.cli.ending import end_on_signals
 from sms_foundation.core.config import load_settings
 from sms_foundation.core.logging import configure_logging
 from sms_foundation.worker import run_worker
@@ -18,6 +19,7 @@ def worker() -> None:
     Any number of workers and services share one database; each piece of work is run by one of them. With workers apart,
     services can be started with WORK_IN_PROCESS=false. SIGTERM finishes or hands back what is under way.
     """
+    end_on_signals()
     settings = load_settings()
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     with open_database(settings) as url:

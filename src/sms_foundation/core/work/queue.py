@@ -120,6 +120,12 @@ FROM unnest($1::bigint[], $2::uuid[]) AS held(id, lease_token)
 WHERE w.id = held.id AND w.lease_token = held.lease_token
 """
 
+_RELEASE = """
+UPDATE work
+SET state = 'due', attempts = attempts - 1, lease_token = NULL, lease_until = NULL
+WHERE state = 'leased' AND lease_token = $1
+"""
+
 _TAKE_OVER = """
 UPDATE work
 SET state = CASE WHEN attempts >= $1 THEN 'dead' ELSE 'due' END,
@@ -209,6 +215,11 @@ async def give_back(connection: Connection, held: Iterable[Work]) -> None:
     """Release leases of work that was never started, so that others can run it now."""
     held = list(held)
     await connection.execute(_GIVE_BACK, [each.id for each in held], [each.lease_token for each in held])
+
+
+async def release(connection: Connection, lease_token: UUID) -> int:
+    """Release everything leased under this token, started or not: its holder ends. Returns how many rows."""
+    return rows_affected(await connection.execute(_RELEASE, lease_token))
 
 
 async def take_over_expired(connection: Connection, *, max_attempts: int) -> int:
