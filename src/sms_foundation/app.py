@@ -72,7 +72,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
                 with suppress(TimeoutError):  # whoever still waits for a silent database was answered already
                     async with asyncio.timeout(settings.shutdown_timeout_s * 0.05):
                         await asyncio.gather(messages.close(), receipts.close())
-                await core.runner.stop(settings.shutdown_timeout_s * 0.3)
+                await core.runner.stop(settings.shutdown_timeout_s * 0.2)
                 log.info("service.stopped")
 
     webhooks: dict[str, ASGIApp] = {}

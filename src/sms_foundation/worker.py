@@ -75,7 +75,13 @@ async def open_core(
             findings,
             reconcile_every=timedelta(seconds=settings.reconcile_interval_s),
         )
-        stack.push_async_callback(enrichment.close)
+
+        async def close_enrichment() -> None:
+            with suppress(TimeoutError):  # what could not be written down is found out again: its work is still there
+                async with asyncio.timeout(settings.shutdown_timeout_s * 0.05):
+                    await enrichment.close()
+
+        stack.push_async_callback(close_enrichment)
         runner = WorkRunner(
             database,
             {

@@ -54,7 +54,7 @@ def bind(settings: Settings) -> socket.socket:
 def serve_on(listener: socket.socket, settings: Settings, url: DatabaseUrl) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Of SHUTDOWN_TIMEOUT_S, requests get two fifths and background work three tenths; the rest is for closing.
+    Of SHUTDOWN_TIMEOUT_S, requests get two fifths and background work one; the rest is for closing.
     """
     config = uvicorn.Config(
         create_app(settings, url),

@@ -32,6 +32,7 @@ _FOREIGN_PARAMETERS = frozenset(
     "pgbouncer connection_limit pool_timeout schema channel_binding connect_timeout application_name "
     "prepared_statements prepared_statement_cache_size statement_cache_size async_fallback".split()
 )
+_SSL_MODES = frozenset("disable allow prefer require verify-ca verify-full".split())
 _SUPABASE_TRANSACTION_PORT = 6543  # Source: https://supabase.com/docs/guides/database/connecting-to-postgres
 
 
@@ -48,6 +49,7 @@ class DatabaseUrl:
         parts = urlsplit(self.dsn)
         query = dict(parse_qsl(parts.query))
         host = parts.hostname or query.get("host") or "local socket"
+        host = f"[{host}]" if ":" in host else host
         port = f":{parts.port}" if parts.port else ""
         return f"{unquote(host)}{port}{parts.path}"
 
@@ -65,20 +67,32 @@ def parse_database_url(url: str, *, pooler: str = "auto") -> DatabaseUrl:
     try:
         parts = urlsplit(f"postgresql://{rest}")
         port = parts.port
+        parameters = [_as_libpq(*each) for each in parse_qsl(parts.query, keep_blank_values=True)]
+        # Signs of a password with a bare "#", "?" or "/" in it: what follows must not be shown as something else.
+        if parts.fragment or "@" in parts.path or not all(name.isidentifier() for name, _ in parameters):
+            raise ValueError
     except ValueError:
         raise StartupError(
             "DATABASE_URL has a broken host or port; percent-encode special characters in the password"
         ) from None
-    parameters = parse_qsl(parts.query, keep_blank_values=True)
     if unknown := sorted({name for name, _ in parameters} - _LIBPQ_PARAMETERS - _FOREIGN_PARAMETERS):
         raise StartupError(f"DATABASE_URL has unknown parameters: {', '.join(unknown)}")
     flags = dict(parameters)
+    if flags.get("sslmode", "prefer") not in _SSL_MODES:
+        raise StartupError(f"DATABASE_URL has an unknown sslmode; it is one of {', '.join(sorted(_SSL_MODES))}")
     if pooler == "auto":
         is_pooler = port == _SUPABASE_TRANSACTION_PORT or flags.get("pgbouncer") == "true"
     else:
         is_pooler = pooler == "transaction"
     kept = urlencode([(n, v) for n, v in parameters if n in _LIBPQ_PARAMETERS], quote_via=quote)
     return DatabaseUrl(parts._replace(query=kept).geturl(), is_pooler)
+
+
+def _as_libpq(name: str, value: str) -> tuple[str, str]:
+    """Translate `ssl`, which is how SQLAlchemy's asyncpg URLs and Node's spell `sslmode`."""
+    if name != "ssl":
+        return name, value
+    return "sslmode", {"true": "require", "1": "require", "false": "disable", "0": "disable"}.get(value.lower(), value)
 
 
 class Database:
@@ -157,6 +171,8 @@ _OUTAGES = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.CannotConnectNowError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # a database that takes no connections for now
+    asyncpg.InternalServerError,  # also what Supabase's pooler calls having no connection left
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.UndefinedTableError,
     asyncpg.InternalClientError,

@@ -60,7 +60,10 @@ WITH input AS MATERIALIZED (
     SELECT f.id, c.id, c.message_count - f.n + f.nth, 'inbound', f.provider, f.provider_message_id, f.sender,
            f.recipient, f.content, f.media::jsonb, f.num_segments, 'received', f.raw::jsonb, f.received_at,
            f.received_at
-    FROM fresh AS f JOIN conversation AS c USING (phone)
+    FROM fresh AS f
+        -- OFFSET 0 keeps the wide rows in the outer loop of the join: walking through them again for every row is a
+        -- fifth of the whole statement.
+        CROSS JOIN LATERAL (SELECT id, message_count FROM conversation WHERE phone = f.phone OFFSET 0) AS c
     RETURNING id
 ), follow_up AS (
     INSERT INTO work (kind, ref_id, state, attempts, lease_token, lease_until)
@@ -72,7 +75,7 @@ WITH input AS MATERIALIZED (
     INSERT INTO work (kind, ref_id)
     SELECT $17, e.id
     FROM fresh AS f JOIN sms_message_status_events AS e USING (provider, provider_message_id)
-    WHERE e.message_id IS NULL
+    WHERE (e.message_id IS NULL) IS TRUE  -- said so that no index on message_id is used: it would find all of them
 )
 SELECT ref_id, id FROM follow_up
 """

@@ -115,23 +115,26 @@ class WorkRunner:
         self._wake.set()
 
     async def stop(self, timeout_s: float) -> None:
-        """Claim nothing more, let what runs finish for up to `timeout_s`, hand the rest back."""
+        """Claim nothing more, let what runs finish for a little more than half of `timeout_s`, hand the rest back.
+
+        Returns within `timeout_s`, however silent the database is.
+        """
         self._is_stopping = True
-        for task in filter(None, [self._feeder]):
-            task.cancel()
-        waiting = self._drop_waiting()
-        if waiting:
-            await self._try_to(queue.give_back, waiting)
+        if self._feeder is None:
+            return
+        self._feeder.cancel()
+        step_s = timeout_s * 0.1
+        if waiting := self._drop_waiting():
+            await _try_within(step_s, self._give_back(waiting))
         for _ in self._consumers:
             self._ready.put_nowait((monotonic(), _STOP))
-        if self._consumers:
-            _, late = await asyncio.wait(self._consumers, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                await self._finisher.close()
+        _, late = await asyncio.wait(self._consumers, timeout=timeout_s * 0.55)
+        for task in late:
+            task.cancel()
+        await asyncio.wait([self._feeder, *self._consumers], timeout=step_s)
+        await _try_within(step_s, self._finisher.close())
+        # Also what was interrupted, and what a claim had leased whose answer nobody waited for.
+        await _try_within(step_s, self._release())
 
     def _drop_waiting(self) -> list[Work]:
         dropped = []
@@ -255,12 +258,23 @@ class WorkRunner:
             await queue.finish(connection, done)
         return [None] * len(done)
 
-    async def _try_to(self, statement: Callable[..., Awaitable[None]], work: list[Work]) -> None:
-        try:
-            async with asyncio.timeout(2), self._database.connection() as connection:
-                await statement(connection, work)
-        except Exception as error:  # noqa: BLE001  # shutting down: the leases run out by themselves
-            log.warning("work.not_handed_back", rows=len(work), error=explain_outage(error))
+    async def _give_back(self, waiting: list[Work]) -> None:
+        async with self._database.connection() as connection:
+            await queue.give_back(connection, waiting)
+
+    async def _release(self) -> None:
+        async with self._database.connection() as connection:
+            released = await queue.release(connection, self.lease_token)
+        if released:
+            log.info("work.released", rows=released)
+
+
+async def _try_within(timeout_s: float, closing: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await closing
+    except Exception as error:  # noqa: BLE001  # shutting down: the leases run out by themselves
+        log.warning("work.not_handed_back", error=explain_outage(error))
 
 
 _STOP = Work(id=0, kind="", ref_id=UUID(int=0), attempts=0, lease_token=UUID(int=0))
