@@ -122,15 +122,20 @@ async def run_worker(settings: Settings, url: DatabaseUrl) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_core(settings, url) as core:
-        with suppress(Exception):  # an unreachable database is reported by the runner, again and again
-            async with core.database.connection() as connection:
-                if problem := await schema_problem(connection):
-                    log.warning("worker.schema", problem=problem)
+        checking = asyncio.create_task(_check_schema(core.database))
         recurring = asyncio.create_task(keep_recurring_work(core.database))
         core.runner.start()
         log.info("worker.started")
         await stop.wait()
         log.info("worker.stopping")
+        checking.cancel()
         recurring.cancel()
         await core.runner.stop(settings.shutdown_timeout_s * 0.6)
     log.info("worker.stopped")
+
+
+async def _check_schema(database: Database) -> None:
+    with suppress(Exception):  # an unreachable database is reported by the runner, again and again
+        async with database.connection() as connection:
+            if problem := await schema_problem(connection):
+                log.warning("worker.schema", problem=problem)

@@ -10,8 +10,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def end_on_signals() -> None:
     """Let SIGTERM and SIGINT raise SystemExit in the main thread; while that cleans up, further ones are ignored.
 
-    uvicorn takes the signals while it serves and raises them again afterwards: with the system's own handlers that would
-    kill the process before the embedded database and the simulator are ended.
+    uvicorn takes the signals while it serves and raises them again afterwards: with the system's own handlers that
+    would kill the process before the embedded database and the simulator are ended.
     """
     for number in _SIGNALS:
         signal.signal(number, _end)

@@ -20,7 +20,9 @@ commands = typer.Typer(add_completion=False)
 
 @commands.command()
 def migrate(
-    revision: Annotated[str, typer.Option("--to", help="Revision to end at; an older one undoes migrations.")] = "head",
+    revision: Annotated[
+        str, typer.Option("--to", help="Revision to end at; an older one undoes migrations, base all.")
+    ] = "head",
     check: Annotated[
         bool, typer.Option("--check", help="Compare models and migrations on a throw-away database; 1 if they differ.")
     ] = False,
@@ -30,17 +32,14 @@ def migrate(
 ) -> None:
     """Bring the schema of DATABASE_URL (or of the embedded database) up to date.
 
-    Safe to run from any number of processes at once: one migrates, the others wait and find nothing left to do. Behind
-    a transaction pooler use the direct connection (Supabase: port 5432).
+    Safe to run from any number of processes at once: one migrates, the others wait and find nothing left to do. Also
+    behind a transaction pooler.
     """
     if check or autogenerate:
         _compare(autogenerate)
         return
     with open_database(load_settings()) as url:
-        if revision == "head" or revision >= head_revision():
-            asyncio.run(runner.upgrade(url, revision=revision))
-        else:
-            asyncio.run(runner.downgrade(url, revision=revision))
+        asyncio.run(runner.migrate_to(url, revision=revision))
         print(f"the schema of {url.safe_name} is at {head_revision() if revision == 'head' else revision}")
 
 

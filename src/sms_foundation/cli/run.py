@@ -1,10 +1,12 @@
 """`sms-foundation run`: everything at once, for a developer."""
 
 import contextlib
+import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,6 +20,9 @@ from sms_foundation.core.logging import configure_logging
 from sms_foundation.simulator.monitor.tenants import STRANGER_NUMBER, example_tenant
 
 commands = typer.Typer(add_completion=False)
+
+_PORT = 8000
+_SIMULATOR_PORT = 8001
 
 _WELCOME = """
 SMS Foundation is starting. Nothing leaves this machine.
@@ -45,7 +50,7 @@ def run(
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The service's port. [default: PORT, 8000]")
     ] = None,
-    simulator_port: Annotated[int, typer.Option(min=1, max=65535, help="The simulator's port.")] = 8001,
+    simulator_port: Annotated[int, typer.Option(min=1, max=65535, help="The simulator's port.")] = _SIMULATOR_PORT,
 ) -> None:
     """Start the service and, beside it, the simulator: no account, no Docker, no server to install.
 
@@ -68,14 +73,27 @@ def run(
                 port=settings.port,
                 simulator_port=simulator_port,
                 database=url.safe_name if settings.database_url else f"embedded, in {settings.sms_data_dir}",
-                command=sys.argv[0] if sys.argv[0].endswith("sms-foundation") else "python3 -m sms_foundation",
+                command=_own_command(),
                 tenant=example_tenant().texts_from,
                 stranger=STRANGER_NUMBER,
-                option="" if simulator_port == 8001 else f" --port {simulator_port}",
+                option=_options(settings.port, simulator_port),
             ),
             flush=True,
         )
         serve_on(listener, settings, url)
+
+
+def _own_command() -> str:
+    """Return what to type for `sms-foundation` in another shell, where our virtual environment may not be active."""
+    if Path(sys.argv[0]).name == "sms-foundation":
+        return shlex.quote(sys.argv[0])
+    return f"{shlex.quote(sys.executable)} -m sms_foundation"
+
+
+def _options(port: int, simulator_port: int) -> str:
+    """Return the simulator's options for a shell that knows nothing of our ports."""
+    service_url = "" if port == _PORT else f" --service-url http://127.0.0.1:{port}"
+    return service_url if simulator_port == _SIMULATOR_PORT else f" --port {simulator_port}{service_url}"
 
 
 def _check_port_is_free(port: int) -> None:

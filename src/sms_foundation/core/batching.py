@@ -31,6 +31,8 @@ class Batcher(Generic[Item, Result]):
     `is_item_to_blame(error)`, each item is tried alone, so that one bad item fails by itself; otherwise all of them
     get the error, and so do those that wait: what failed for the first would let the last wait in vain. A call that
     takes longer than `timeout_s` fails with TimeoutError, so nobody waits longer than about that.
+
+    `linger_s` waits that long for company before a call that is not full: for what is not urgent and cheaper together.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Batcher(Generic[Item, Result]):
         max_in_flight: int = 1,
         max_waiting: int = 10_000,
         timeout_s: float = 10.0,
+        linger_s: float = 0.0,
         on_written: Callable[[int], None] | None = None,
     ) -> None:
         self._write = write
@@ -50,6 +53,7 @@ class Batcher(Generic[Item, Result]):
         self._free = max_in_flight
         self._max_waiting = max_waiting
         self._timeout_s = timeout_s
+        self._linger_s = linger_s
         self._on_written = on_written
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
@@ -85,26 +89,27 @@ class Batcher(Generic[Item, Result]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
+                if self._linger_s and len(self._waiting) < self._max_items:
+                    await asyncio.sleep(self._linger_s)
                 taken = min(len(self._waiting), self._max_items)
                 await self._write_batch([self._waiting.popleft() for _ in range(taken)])
         finally:
             self._free += 1
 
-    async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> Exception | None:
+        """Write `batch` and answer everybody in it. Returns the error that is no item's fault, if there was one."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 results = await self._write([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001  # handed to whoever waits
-            if len(batch) > 1 and self._is_item_to_blame(error):
-                for each in batch:
-                    await self._write_batch([each])
-                return
-            if self._is_item_to_blame(error):
-                _fail(batch, error)
-            else:
+            if not self._is_item_to_blame(error):
                 _fail([*batch, *self._waiting], error)
                 self._waiting.clear()
-            return
+                return error
+            if len(batch) == 1:
+                _fail(batch, error)
+                return None
+            return await self._write_one_by_one(batch)
         except asyncio.CancelledError:
             for _, future in batch:
                 future.cancel()
@@ -114,6 +119,14 @@ class Batcher(Generic[Item, Result]):
         for (_, future), result in zip(batch, results, strict=True):
             if not future.done():  # a caller that went away has cancelled it
                 future.set_result(result)
+        return None
+
+    async def _write_one_by_one(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> Exception | None:
+        for done, each in enumerate(batch, start=1):
+            if error := await self._write_batch([each]):
+                _fail(batch[done:], error)
+                return error
+        return None
 
 
 def _fail(items: Iterable[tuple[object, asyncio.Future[Result]]], error: Exception) -> None:

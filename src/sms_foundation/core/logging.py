@@ -3,6 +3,7 @@
 Code logs static event names with variables as keywords and masks numbers itself; the processors here are the net.
 """
 
+import json
 import logging
 import re
 import sys
@@ -29,7 +30,8 @@ _SECRET_KEYS = frozenset(
 )
 # Made by ourselves, or masked already: looked at by nobody's regular expression.
 _HARMLESS_KEYS = frozenset("timestamp request_id event service level route method outcome phone".split())
-_number_like = re.compile(r"(?<![\w.+-])\+?\d{10,15}(?![\w-])|%2B\d{7,15}")
+_NESTED = (dict, list, tuple, BaseException)
+_number_like = re.compile(r"(?<![\w.+-])(?:\+\d{7,15}|\d{10,15})(?![\w-])|%2B\d{7,15}")
 
 
 def configure_logging(*, level: str, log_format: str) -> None:
@@ -54,7 +56,7 @@ def configure_logging(*, level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, _tame_foreign_text, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _as_text(renderer)],
         )
     )
@@ -102,17 +104,57 @@ def _explain_exception(_logger: WrappedLogger, _method: str, event: EventDict) -
     return event
 
 
+def _tame_foreign_text(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep the first line of what a library says: asyncio, for one, goes on to quote the exception's text."""
+    event["event"] = _mask_numbers(str(event["event"]).partition("\n")[0])
+    return event
+
+
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for key, value in event.items():
         if key in _SECRET_KEYS:
             event[key] = "[redacted]"
-        elif isinstance(value, str) and len(value) >= 8 and key not in _HARMLESS_KEYS:
-            event[key] = _number_like.sub(lambda match: mask(match[0]), value)
+        elif key in _HARMLESS_KEYS:
+            continue
+        elif isinstance(value, str):
+            if len(value) >= 8:
+                event[key] = _mask_numbers(value)
+        elif isinstance(value, _NESTED):
+            event[key] = _redact_nested(value)
     return event
 
 
+def _redact_nested(value: object) -> object:
+    match value:
+        case str():
+            return _mask_numbers(value)
+        case dict():
+            return {
+                str(key): "[redacted]" if str(key).lower() in _SECRET_KEYS else _redact_nested(each)
+                for key, each in value.items()
+            }
+        case list() | tuple():
+            return [_redact_nested(each) for each in value]
+        case BaseException():
+            return type(value).__name__
+    return value
+
+
+def _mask_numbers(text: str) -> str:
+    return _number_like.sub(lambda match: mask(match[0]), text)
+
+
 def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
-    return orjson.dumps(event, default=repr)
+    first = {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "event": event.pop("event", "")}
+    try:
+        return orjson.dumps({**first, **event}, default=_describe)
+    except TypeError:  # a lone surrogate, an integer of more than 64 bits: nothing is worth losing the line
+        line = json.dumps({**first, **event}, default=_describe, skipkeys=True, ensure_ascii=False)
+        return line.encode(errors="replace")
+
+
+def _describe(value: object) -> str:
+    return _mask_numbers(repr(value))
 
 
 def _as_text(renderer: Processor) -> Callable[..., Any]:

@@ -1,13 +1,13 @@
 """Writing down what was found out: languages and tenants of many messages in one transaction.
 
 A finding and the end of its work row are one commit, so a crash repeats the finding or keeps it, never half. Locks are
-taken in one order everywhere: conversations by phone, then tenants by tenant_id.
+taken in one order everywhere: work rows and messages by id, conversations by phone, then tenants by tenant_id.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -22,9 +22,9 @@ from sms_foundation.core.work.queue import NewWork, Work
 from sms_foundation.enrichment.jobs import TELL_LANGUAGE
 from sms_foundation.enrichment.language.preference import (
     MIN_CONFIDENCE_TO_TELL,
+    NO_EVIDENCE,
     Decision,
     Evidence,
-    Reason,
     take_over,
     weigh,
 )
@@ -36,6 +36,11 @@ from sms_foundation.messaging.facts import ConversationFacts, ReceivedMessage
 
 log = structlog.get_logger(__name__)
 
+# A transaction of findings is six statements: alone it costs more than the rest of a text, and requests wait behind it.
+_LINGER_S = 0.02
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
 
 class Lookup(StrEnum):
     """What the Collections Monitor said about a number."""
@@ -43,7 +48,7 @@ class Lookup(StrEnum):
     MATCHED = "matched"
     UNKNOWN = "unknown"
     UNAVAILABLE = "unavailable"
-    NOT_ASKED = "not_asked"  # no phone number at all, or no Monitor configured
+    NOT_ASKED = "not_asked"  # no phone number at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class FindingStore:
         self._tells_profiles = tells_profiles
         self._on_work = on_work
         self._batcher: Batcher[Finding, None] = Batcher(
-            self._write, is_item_to_blame=lambda error: not is_outage(error), max_items=64
+            self._write, is_item_to_blame=lambda error: not is_outage(error), max_items=64, linger_s=_LINGER_S
         )
 
     async def save(self, finding: Finding) -> None:
@@ -103,7 +108,8 @@ class FindingStore:
         return [None] * len(batch)
 
     async def _write_in(self, connection: Connection, batch: Sequence[Finding]) -> list[NewWork]:
-        await queue.finish(connection, [finding.work for finding in batch if finding.is_final])
+        done = [finding.work for finding in batch if finding.is_final]
+        await queue.finish(connection, sorted(done, key=lambda work: work.id))
         await facts.save_message_languages(
             connection,
             {
@@ -121,14 +127,16 @@ class FindingStore:
         tenants = await tenants_repository.lock_tenants(connection, tenant_ids) if tenant_ids else {}
         if matched := _numbers_used(linked.values(), by_conversation):
             await tenants_repository.remember_numbers(connection, matched)
+        heard_before = await _evidence_before_match(connection, known, linked)
 
         tenants_after = dict(tenants)
         changed: list[ConversationFacts] = []
         for id_, conversation in linked.items():
-            decided = _decide_language(conversation, by_conversation[id_])
+            # The tenant's language comes first: a first text that is less certain does not replace it.
+            decided = _decide_language(_reuse_tenant_language(conversation, tenants), by_conversation[id_])
             if decided.tenant_id is not None:
                 tenants_after[decided.tenant_id] = _weigh_tenant(
-                    tenants_after[decided.tenant_id], by_conversation[id_], decided
+                    tenants_after[decided.tenant_id], by_conversation[id_], heard_before.get(id_, NO_EVIDENCE)
                 )
             changed.append(decided)
         changed = [_reuse_tenant_language(each, tenants_after) for each in changed]
@@ -200,17 +208,40 @@ def _decide_language(conversation: ConversationFacts, found: Iterable[Finding]) 
     return replace(conversation, language=known.language, language_confidence=known.confidence, language_seq=known.seq)
 
 
-def _weigh_tenant(tenant: Tenant, found: Iterable[Finding], conversation: ConversationFacts) -> Tenant:
-    """Let the tenant's language follow the new texts, and the conversation's own when the tenant was just linked."""
+async def _evidence_before_match(
+    connection: Connection, before: dict[UUID, ConversationFacts], linked: dict[UUID, ConversationFacts]
+) -> dict[UUID, Evidence]:
+    """Return what conversations that just got their first tenant are known to be spoken in, dated for the tenant.
+
+    A number that changed hands brings nothing: what was heard on it before was somebody else.
+    """
+    new = [
+        id_
+        for id_, conversation in linked.items()
+        if conversation.tenant_id is not None and before[id_].tenant_id is None and conversation.language_seq > 0
+    ]
+    if not new:
+        return {}
+    decided_at = await facts.load_language_times(connection, new)
+    return {
+        id_: Evidence(linked[id_].language_confidence, _microseconds(at), linked[id_].language)
+        for id_, at in decided_at.items()
+    }
+
+
+def _weigh_tenant(tenant: Tenant, found: Iterable[Finding], heard_before: Evidence) -> Tenant:
+    """Let the tenant's language follow the new texts, and what a newly matched number was spoken to in before."""
     known = Evidence(tenant.language_confidence, tenant.language_at_us, tenant.language)
+    known = weigh(known, heard_before).evidence
     for finding in found:
         if finding.message is not None and finding.language is not None:
-            at_us = int(finding.message.received_at.timestamp() * 1_000_000)
+            at_us = _microseconds(finding.message.received_at)
             known = weigh(known, Evidence(finding.confidence, at_us, finding.language)).evidence
-    if conversation.language_seq > 0 and conversation.last_message_at is not None and tenant.language == "unknown":
-        at_us = int(conversation.last_message_at.timestamp() * 1_000_000)
-        known = weigh(known, Evidence(conversation.language_confidence, at_us, conversation.language)).evidence
     return replace(tenant, language=known.language, language_confidence=known.confidence, language_at_us=known.seq)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
 
 
 def _reuse_tenant_language(conversation: ConversationFacts, tenants: dict[str, Tenant]) -> ConversationFacts:
@@ -219,7 +250,7 @@ def _reuse_tenant_language(conversation: ConversationFacts, tenants: dict[str, T
     tenant = tenants[conversation.tenant_id]
     known = Evidence(conversation.language_confidence, conversation.language_seq, conversation.language)
     decision = take_over(known, Evidence(tenant.language_confidence, 0, tenant.language))
-    if decision.reason is not Reason.UNDECIDED:
+    if decision.evidence != known:
         _log_decision(conversation, decision, None)
     after = decision.evidence
     return replace(conversation, language=after.language, language_confidence=after.confidence, language_seq=after.seq)

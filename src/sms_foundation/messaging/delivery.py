@@ -185,6 +185,8 @@ async def match_receipt(connection: Connection, event_id: UUID) -> bool:
     if message is None:
         return False
     waiting = await connection.fetch(_UNMATCHED_EVENTS, event["provider"], event["provider_message_id"])
+    if not waiting:
+        return True
     current = MessageStatus(message["delivery_status"])
     error_code, error_message = message["error_code"], message["error_message"]
     for each in waiting:

@@ -29,6 +29,13 @@ SELECT id, phone_number_canonical, phone_number_original, tenant_id, tenant_look
 FROM sms_conversations WHERE id = ANY($1) ORDER BY phone_number_canonical FOR NO KEY UPDATE
 """
 
+_LOAD_LANGUAGE_TIMES = """
+SELECT c.id, m.created_at
+FROM sms_conversations AS c JOIN sms_messages AS m
+    ON m.conversation_id = c.id AND m.conversation_seq = c.language_seq
+WHERE c.id = ANY($1)
+"""
+
 _SAVE_CONVERSATIONS = """
 UPDATE sms_conversations AS c
 SET tenant_id = f.tenant_id, tenant_lookup_status = f.tenant_lookup_status, language_detected = f.language,
@@ -102,15 +109,21 @@ async def load_messages(connection: Connection, ids: Sequence[UUID]) -> dict[UUI
 
 async def save_message_languages(connection: Connection, languages: Mapping[UUID, tuple[str, float]]) -> None:
     """Keep the recognised language and its confidence (0..1) of each message."""
-    found = list(languages.values())
+    ids = sorted(languages)  # the order in which status callbacks lock messages
+    found = [languages[id_] for id_ in ids]
     await connection.execute(
-        _SAVE_LANGUAGES, list(languages), [language for language, _ in found], [confidence for _, confidence in found]
+        _SAVE_LANGUAGES, ids, [language for language, _ in found], [confidence for _, confidence in found]
     )
 
 
 async def lock_conversations(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, ConversationFacts]:
     """Return the conversations by id, locked until the transaction ends, in the order in which everyone locks them."""
     return {row[0]: ConversationFacts(*row) for row in await connection.fetch(_LOCK_CONVERSATIONS, ids)}
+
+
+async def load_language_times(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """Return when the message came that decided a conversation's language; none for a language taken over."""
+    return {row[0]: row[1] for row in await connection.fetch(_LOAD_LANGUAGE_TIMES, ids)}
 
 
 async def save_conversations(connection: Connection, changed: Sequence[ConversationFacts]) -> None:

@@ -7,7 +7,6 @@ from uuid import UUID
 import asyncpg
 
 from sms_foundation.core.db import Connection
-from sms_foundation.core.ids import NIL
 
 _CONVERSATION = {
     name: f"c.{name}"
@@ -60,10 +59,14 @@ WHERE ($1::text IS NULL OR c.tenant_id = $1) AND ($2::text IS NULL OR c.language
   AND ($3::text IS NULL OR c.workflow_type = $3) AND ($4::text IS NULL OR c.workflow_id = $4)
   AND ($5::text IS NULL OR c.conversation_status = $5) AND ($6::timestamptz IS NULL OR c.last_message_at >= $6)
   AND ($7::bool IS NULL OR (c.tenant_id IS NULL) = $7)
-  AND ($8::timestamptz IS NULL OR (c.last_message_at, c.id) < ($8, $9))
+  AND %s
 ORDER BY c.last_message_at DESC, c.id DESC
-LIMIT $10
+LIMIT $8
 """  # noqa: S608
+# Three statements, so that each starts in the index where its page does. Conversations without a message come first.
+_LIST_FROM_START = _LIST % "true"
+_LIST_AFTER_SILENT = _LIST % "(c.last_message_at IS NOT NULL OR c.id < $9)"
+_LIST_AFTER = _LIST % "(c.last_message_at, c.id) < ($9, $10)"
 
 _FIND_MESSAGE = f"""
 SELECT {_MESSAGE_COLUMNS},
@@ -71,7 +74,7 @@ SELECT {_MESSAGE_COLUMNS},
        m.updated_at
 FROM sms_messages AS m JOIN sms_conversations AS c ON c.id = m.conversation_id
 WHERE m.id = $1 OR m.provider_message_id = $2
-ORDER BY m.id LIMIT 1
+ORDER BY m.id = $1 DESC, m.id LIMIT 1
 """  # noqa: S608
 
 _EVENTS = """
@@ -106,12 +109,19 @@ async def find_page(
 
 
 async def list_conversations(
-    connection: Connection, wanted: ConversationFilter, *, before: tuple[datetime, UUID] | None, limit: int
+    connection: Connection, wanted: ConversationFilter, *, after: tuple[datetime | None, UUID] | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Return conversations, most recently active first, those after the key `before` when given."""
-    before_at, before_id = before or (None, NIL)
+    """Return conversations, most recently active first, before them those without a message.
+
+    Only those after the key `after`, (last_message_at, id), when given.
+    """
+    statement: str = _LIST_FROM_START
+    key: tuple[object, ...] = ()
+    if after is not None:
+        last_at, last_id = after
+        statement, key = (_LIST_AFTER_SILENT, (last_id,)) if last_at is None else (_LIST_AFTER, after)
     rows: list[asyncpg.Record] = await connection.fetch(
-        _LIST,
+        statement,
         wanted.tenant_id,
         wanted.language,
         wanted.workflow_type,
@@ -119,17 +129,16 @@ async def list_conversations(
         wanted.conversation_status,
         wanted.since,
         wanted.is_tenant_unknown,
-        before_at,
-        before_id,
         limit,
+        *key,
     )
     return rows
 
 
 async def find_message(
-    connection: Connection, *, message_id: UUID | None, provider_message_id: str | None
+    connection: Connection, *, message_id: UUID | None, provider_message_id: str
 ) -> tuple[asyncpg.Record, list[asyncpg.Record]] | None:
-    """Return one message, by our id or by the provider's, with its status events in order of arrival."""
+    """Return one message, by our id or else by the provider's, with its status events in order of arrival."""
     message = await connection.fetchrow(_FIND_MESSAGE, message_id, provider_message_id)
     if message is None:
         return None

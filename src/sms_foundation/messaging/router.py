@@ -1,7 +1,7 @@
 """The history API: conversations and messages, read back and filed under workflows."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -50,6 +50,10 @@ _PHONE_PARAMETER = {
     "description": _PHONE_DESCRIPTION,
     "schema": {"type": "string", "examples": ["+14155550123"]},
 }
+# PostgreSQL's text holds everything but NUL.
+_STORABLE = r"^[^\x00]*$"
+Filter = Annotated[str | None, Query(max_length=200, pattern=_STORABLE, description="Only with exactly this value")]
+_LARGEST_SEQ = 2**63 - 1
 
 
 def history_router(database: Database, check_access: CheckAccess, *, default_region: str) -> APIRouter:
@@ -68,7 +72,7 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
         """Return what is known about the counterpart, and a page of messages, newest first."""
         await check_access(request)
         query = read_query(PageQuery, request)
-        before_seq = None if query.cursor is None else int(decode_cursor(query.cursor, int)[0])
+        before_seq = None if query.cursor is None else _page_key(query.cursor)
         skip = query.offset if query.offset is not None else (query.page - 1) * query.limit
         async with database.connection() as connection:
             rows = await history.find_page(
@@ -86,28 +90,26 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
     async def list_conversations(
         limit: Limit = 20,
         cursor: Cursor = None,
-        tenant_id: Annotated[str | None, Query(max_length=200)] = None,
+        tenant_id: Filter = None,
         language: Annotated[Language | None, Query(description="Language to answer in")] = None,
-        workflow_type: Annotated[str | None, Query(max_length=200)] = None,
-        workflow_id: Annotated[str | None, Query(max_length=200)] = None,
-        conversation_status: Annotated[str | None, Query(max_length=32)] = None,
+        workflow_type: Filter = None,
+        workflow_id: Filter = None,
+        conversation_status: Filter = None,
         since: Annotated[datetime | None, Query(description="Active at or after this time (ISO 8601)")] = None,
         unknown_tenant: Annotated[
             bool | None, Query(description="true: only without a tenant; false: only with one")
         ] = None,
     ) -> Response:
-        """Return conversations, most recently active first."""
-        if since is not None and since.tzinfo is None:
-            raise ValidationError("since: needs a time zone, such as Z", details={"field": "since"})
+        """Return conversations, most recently active first; before them those that wait for their first message."""
+        since = None if since is None else _in_utc(since, field="since")
         wanted = ConversationFilter(
             tenant_id, language, workflow_type, workflow_id, conversation_status, since, unknown_tenant
         )
-        before = None if cursor is None else _list_key(cursor)
+        after = None if cursor is None else _list_key(cursor)
         async with database.connection() as connection:
-            rows = await history.list_conversations(connection, wanted, before=before, limit=limit)
+            rows = await history.list_conversations(connection, wanted, after=after, limit=limit)
         items = [_conversation(row) for row in rows]
-        last = rows[-1] if len(rows) == limit else None
-        following = encode_cursor(last["last_message_at"].isoformat(), str(last["id"])) if last else None
+        following = _list_cursor(rows[-1]) if len(rows) == limit else None
         return _json({"conversations": items, "limit": limit, "next_cursor": following})
 
     @router.patch(
@@ -136,14 +138,13 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
     )
     async def read_message(
         request: Request,
-        id: Annotated[str, Path(max_length=128, description="Our id, or the provider's (`twilio_sid`)")],
+        id: Annotated[
+            str, Path(max_length=128, pattern=_STORABLE, description="Our id, or the provider's (`twilio_sid`)")
+        ],
     ) -> Response:
         """Return one message with every status callback and the raw payload it arrived in."""
-        message_id = _as_uuid(id)
         async with database.connection() as connection:
-            found = await history.find_message(
-                connection, message_id=message_id, provider_message_id=None if message_id else id
-            )
+            found = await history.find_message(connection, message_id=_as_uuid(id), provider_message_id=id)
         if found is None:
             raise NotFoundError("no message with this id")
         request.scope["state"]["log"]["message_id"] = str(found[0]["message_id"])
@@ -166,12 +167,39 @@ def _as_uuid(text: str) -> UUID | None:
         return None
 
 
-def _list_key(cursor: str) -> tuple[datetime, UUID]:
-    at, id_ = decode_cursor(cursor, str, str)
+def _in_utc(at: datetime, *, field: str) -> datetime:
+    if at.tzinfo is None:
+        raise _wrong(field, "needs a time zone, such as Z")
     try:
-        return datetime.fromisoformat(str(at)), UUID(str(id_))
+        return at.astimezone(UTC)
+    except OverflowError:  # the first or last day of the calendar, elsewhere
+        raise _wrong(field, "is out of range") from None
+
+
+def _page_key(cursor: str) -> int:
+    seq = int(decode_cursor(cursor, int)[0])
+    if not 0 < seq <= _LARGEST_SEQ:
+        raise _wrong("cursor", "is not one of ours")
+    return seq
+
+
+def _list_cursor(last: asyncpg.Record) -> str:
+    at = last["last_message_at"]
+    return encode_cursor("" if at is None else at.isoformat(), str(last["id"]))
+
+
+def _list_key(cursor: str) -> tuple[datetime | None, UUID]:
+    at, id_ = (str(part) for part in decode_cursor(cursor, str, str))
+    try:
+        last_id = UUID(id_)
+        last_at = datetime.fromisoformat(at) if at else None
     except ValueError:
-        raise ValidationError("the cursor is not one of ours", details={"field": "cursor"}) from None
+        raise _wrong("cursor", "is not one of ours") from None
+    return (None if last_at is None else _in_utc(last_at, field="cursor")), last_id
+
+
+def _wrong(field: str, message: str) -> ValidationError:
+    return ValidationError(f"{field}: {message}", details={"fields": [{"field": field, "message": message}]})
 
 
 def _conversation(row: asyncpg.Record) -> dict[str, Any]:

@@ -27,21 +27,25 @@ class MediaItem(BaseModel):
 class MessageSummary(BaseModel):
     """One message of a conversation."""
 
-    id: UUID
-    direction: Literal["inbound", "outbound"]
+    id: UUID = Field(description="Our id of the message")
+    direction: Literal["inbound", "outbound"] = Field(description="inbound: from the counterpart to us")
     from_number: str = Field(description="Sender as the provider wrote it", examples=["+14155550123"])
     to_number: str = Field(description="Recipient as the provider wrote it", examples=["+15005550006"])
     message_content: str = Field(description="The text; empty for a bare picture", examples=["Hola, no hay agua"])
-    content: str = Field(description="Same as `message_content`")
-    provider: str = Field(examples=["twilio"])
+    content: str = Field(description="Same as `message_content`", examples=["Hola, no hay agua"])
+    provider: str = Field(description="Who carried it", examples=["twilio"])
     twilio_sid: str | None = Field(description="The provider's id of the message", examples=["SM" + "0" * 32])
-    delivery_status: MessageStatus
+    delivery_status: MessageStatus = Field(description="How far it is; never moves back", examples=["received"])
     error_code: str | None = Field(description="The provider's error code, the first one reported", examples=["30003"])
-    error_message: str | None
-    num_segments: int = Field(description="Segments as billed", ge=0)
-    media: list[MediaItem]
-    language_detected: Language | None = Field(description="Language of this message; null until recognised")
-    language_confidence: float | None = Field(ge=0, le=1)
+    error_message: str | None = Field(description="The provider's words for it", examples=["Unknown destination"])
+    num_segments: int = Field(description="Segments as billed", ge=0, examples=[1])
+    media: list[MediaItem] = Field(description="Attachments, in the provider's order")
+    language_detected: Language | None = Field(
+        description="Language of this message; null until recognised", examples=["es"]
+    )
+    language_confidence: float | None = Field(
+        ge=0, le=1, description="How sure that is; null until recognised", examples=[0.97]
+    )
     created_at: datetime = Field(description="When it was received or accepted, UTC")
     timestamp: datetime = Field(description="Same as `created_at`")
 
@@ -49,33 +53,39 @@ class MessageSummary(BaseModel):
 class ConversationSummary(BaseModel):
     """One counterpart and what is known about them."""
 
-    id: UUID
+    id: UUID = Field(description="Our id of the conversation")
     phone_number_canonical: str = Field(
         description="E.164, or the provider's own form of a short code, alphanumeric sender or channel address",
         examples=["+14155550123"],
     )
     phone_number_original: str = Field(description="As the provider first wrote it", examples=["+14155550123"])
-    tenant_id: str | None = Field(description="The renter at the Collections Monitor; null while unknown")
-    tenant_lookup_status: Literal["pending", "matched", "unknown"]
-    workflow_type: str | None
-    workflow_id: str | None
-    conversation_status: str
-    language_detected: Language = Field(description="The language to answer in")
-    language_confidence: float = Field(ge=0, le=1)
-    last_message_at: datetime | None
-    message_count: int = Field(ge=0)
-    created_at: datetime
+    tenant_id: str | None = Field(
+        description="The renter at the Collections Monitor; null while unknown", examples=["tenant-0001"]
+    )
+    tenant_lookup_status: Literal["pending", "matched", "unknown"] = Field(
+        description="pending: not asked yet; unknown: the Collections Monitor does not know the number"
+    )
+    workflow_type: str | None = Field(description="What the conversation is filed under", examples=["collections"])
+    workflow_id: str | None = Field(description="Which one of that type", examples=["case-4711"])
+    conversation_status: str = Field(description="As callers set it; active at first", examples=["active"])
+    language_detected: Language = Field(description="The language to answer in", examples=["es"])
+    language_confidence: float = Field(ge=0, le=1, description="How sure that is", examples=[0.97])
+    last_message_at: datetime | None = Field(description="When the newest message came, UTC; null without any")
+    message_count: int = Field(ge=0, description="Messages in both directions", examples=[3])
+    created_at: datetime = Field(description="When the first message came, UTC")
 
 
 class ConversationPage(ConversationSummary):
     """A conversation and one page of its messages, newest first."""
 
-    messages: list[MessageSummary]
-    page: int = Field(ge=1, description="Number of this page, from 1")
-    limit: int = Field(ge=1, le=100)
-    offset: int = Field(ge=0, description="Messages skipped before this page")
-    total: int = Field(ge=0, description="Messages in the conversation")
-    next_cursor: str | None = Field(description="Cursor of the next (older) page; null on the last")
+    messages: list[MessageSummary] = Field(description="One page, newest first")
+    page: int = Field(ge=1, description="Number of this page, from 1", examples=[1])
+    limit: int = Field(ge=1, le=100, description="Messages per page", examples=[20])
+    offset: int = Field(ge=0, description="Messages skipped before this page", examples=[0])
+    total: int = Field(ge=0, description="Messages in the conversation", examples=[3])
+    next_cursor: str | None = Field(
+        description="Cursor of the next (older) page; null on the last", examples=["WzQxXQ"]
+    )
 
 
 class PageQuery(BaseModel):
@@ -92,9 +102,11 @@ class PageQuery(BaseModel):
 class ConversationList(BaseModel):
     """Conversations, most recently active first."""
 
-    conversations: list[ConversationSummary]
-    limit: int
-    next_cursor: str | None
+    conversations: list[ConversationSummary] = Field(description="One page")
+    limit: int = Field(ge=1, le=100, description="Conversations per page", examples=[20])
+    next_cursor: str | None = Field(
+        description="Cursor of the next page; null on the last", examples=["WyIyMDI2LTExLTIwVDA5OjMwOjAw"]
+    )
 
 
 class ConversationPatch(BaseModel):
@@ -102,9 +114,13 @@ class ConversationPatch(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    workflow_type: Label | None = Field(None, examples=["collections"])
-    workflow_id: Label | None = Field(None, examples=["case-4711"])
-    conversation_status: Status = Field("active", examples=["closed"])
+    workflow_type: Label | None = Field(
+        None, description="What the conversation is filed under", examples=["collections"]
+    )
+    workflow_id: Label | None = Field(None, description="Which one of that type", examples=["case-4711"])
+    conversation_status: Status = Field(
+        "active", description="A word of yours in lower case; cannot be cleared", examples=["closed"]
+    )
 
     @model_validator(mode="after")
     def _needs_a_field(self) -> "ConversationPatch":
@@ -116,23 +132,28 @@ class ConversationPatch(BaseModel):
 class StatusEvent(BaseModel):
     """One status callback as it arrived."""
 
-    id: UUID
+    id: UUID = Field(description="Our id of the event")
     event_status: str = Field(description="The provider's own word", examples=["delivered"])
-    error_code: str | None
-    error_message: str | None
-    raw_webhook_data: dict[str, JsonValue]
-    created_at: datetime
+    error_code: str | None = Field(description="The provider's error code", examples=["30003"])
+    error_message: str | None = Field(description="The provider's words for it", examples=["Unknown destination"])
+    raw_webhook_data: dict[str, JsonValue] = Field(
+        description="Every parameter as received", examples=[{"MessageStatus": "delivered"}]
+    )
+    created_at: datetime = Field(description="When it arrived, UTC")
 
 
 class MessageDetail(MessageSummary):
     """One message with all that is known about it."""
 
-    conversation_id: UUID
-    phone_number_canonical: str
-    tenant_id: str | None
-    updated_at: datetime
+    conversation_id: UUID = Field(description="Our id of the conversation")
+    phone_number_canonical: str = Field(
+        description="The counterpart, as in the conversation", examples=["+14155550123"]
+    )
+    tenant_id: str | None = Field(description="The conversation's renter; null while unknown", examples=["tenant-0001"])
+    updated_at: datetime = Field(description="When status or language last changed, UTC")
     status_events: list[StatusEvent] = Field(description="Every status callback, in order of arrival")
     raw_webhook_data: dict[str, JsonValue] | None = Field(
         description="Every parameter as received. A repeated name holds a list; bytes that no JSON text can hold are "
-        '`{"base64": "..."}`'
+        '`{"base64": "..."}`',
+        examples=[{"From": "+14155550123", "Body": "Hola, no hay agua", "NumMedia": ["0", "0"]}],
     )

@@ -2,11 +2,8 @@
 
 import asyncio
 
-import asyncpg
 from alembic import context
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from sms_foundation.core.config import load_settings
 from sms_foundation.core.db import parse_database_url
@@ -15,6 +12,7 @@ from sms_foundation.core.schema import metadata
 from sms_foundation.core.work import models as _work
 from sms_foundation.enrichment.tenants import models as _tenants
 from sms_foundation.messaging import models as _messaging
+from sms_foundation.migrations.runner import locked_connection
 
 __all__ = ["_messaging", "_tenants", "_work"]  # imported so that their tables stand in `metadata`
 
@@ -29,13 +27,8 @@ async def _run_by_url() -> None:
     settings = load_settings()
     if settings.database_url is None:
         raise StartupError("set DATABASE_URL for the plain alembic command, or use `sms-foundation migrate`")
-    dsn = parse_database_url(settings.database_url.get_secret_value()).dsn
-    engine = create_async_engine(
-        "postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(dsn), poolclass=NullPool
-    )
-    async with engine.begin() as connection:
+    async with locked_connection(parse_database_url(settings.database_url.get_secret_value())) as connection:
         await connection.run_sync(_run)
-    await engine.dispose()
 
 
 handed_over: Connection | None = context.config.attributes.get("connection")

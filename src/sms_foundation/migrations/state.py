@@ -17,9 +17,11 @@ async def schema_problem(connection: Connection) -> str | None:
 
     Newer is fine: while a release is rolled out, migrations come before the last old process goes.
     """
-    if await connection.fetchval("SELECT to_regclass('alembic_version') IS NULL"):
+    revision: str | None = None
+    if await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL"):
+        revision = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
+    if revision is None:
         return "the database is empty: run `sms-foundation migrate`"
-    revision: str | None = await connection.fetchval("SELECT max(version_num) FROM alembic_version")
-    if revision is not None and revision >= head_revision():
+    if revision >= head_revision():
         return None
     return f"the schema is at {revision}, this version needs {head_revision()}: run `sms-foundation migrate`"

@@ -76,8 +76,10 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_context)
         except Exception as error:  # noqa: BLE001  # the last net: nothing reaches the server's own handler
-            if not status:  # otherwise the framework has answered already, and passes the error on to be seen
+            if not status:
                 await error_response(as_public_error(error), request_id)(scope, receive, send_with_context)
+            elif scope["state"].get("answered_error") is not error:
+                as_public_error(error)  # came after the answer, and is only to be seen in the log
         finally:
             if not is_answered:
                 self._load.in_flight -= 1

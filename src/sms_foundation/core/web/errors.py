@@ -74,11 +74,14 @@ def install_error_handlers(app: FastAPI) -> None:
     """Make `app` answer every failure in the envelope."""
 
     async def on_error(request: Request, error: Exception) -> Response:
+        request.scope["state"]["answered_error"] = error  # the framework passes it on to `RequestContext` all the same
         return error_response(as_public_error(error), request.scope["state"]["request_id"])
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  # registered for this type only
-        return error_response(_from_http(error), request.scope["state"]["request_id"])
+        response = error_response(_from_http(error), request.scope["state"]["request_id"])
+        response.headers.update(error.headers or {})  # a 405 must name what is allowed
+        return response
 
     async def on_invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
@@ -93,6 +96,8 @@ def install_error_handlers(app: FastAPI) -> None:
 def _from_http(error: HTTPException) -> SmsFoundationError:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFoundError("no such route")
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # the framework's word for bytes that are no text
+        return MalformedRequestError("the body cannot be read")
     phrase = HTTPStatus(error.status_code).phrase.lower()
     public = SmsFoundationError(phrase)
     public.status = error.status_code  # type: ignore[misc]  # a status that has no class of its own, such as 405

@@ -4,7 +4,7 @@ Requests come first. While the edge is busy the runner starts only a trickle; wh
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -83,7 +83,8 @@ class WorkRunner:
         self._is_edge_busy = is_edge_busy
         self.lease = timedelta(seconds=lease_s)
         self.lease_token: UUID = uuid4()
-        self._ready: asyncio.Queue[tuple[float, Work]] = asyncio.Queue(maxsize=8 * concurrency)
+        self._capacity = 8 * concurrency
+        self._ready: asyncio.Queue[tuple[float, Work]] = asyncio.Queue()
         self._wake = asyncio.Event()
         self._gate = asyncio.Lock()
         self._next_trickle = 0.0
@@ -102,13 +103,16 @@ class WorkRunner:
     @property
     def room(self) -> int:
         """How many rows could be offered now."""
-        return 0 if self._is_stopping or self._feeder is None else self._ready.maxsize - self._ready.qsize()
+        return 0 if self._is_stopping or self._feeder is None else max(self._capacity - self._ready.qsize(), 0)
 
     async def offer(self, work: Work) -> None:
-        """Queue a row that was just written and is leased to us already; without room its lease simply runs out."""
+        """Queue a row that was just written and is leased to us already.
+
+        Taken even without room: whoever asked for room counted on it, and nobody else could run the row before its
+        lease has run out. Once stopping, the lease is given up with all others.
+        """
         if not self._is_stopping:
-            with suppress(asyncio.QueueFull):
-                self._ready.put_nowait((monotonic(), work))
+            self._ready.put_nowait((monotonic(), work))
 
     def wake(self) -> None:
         """Look for due rows now instead of at the next poll."""
@@ -164,7 +168,7 @@ class WorkRunner:
             self._wake.clear()
 
     async def _claim_and_wait_time(self) -> float:
-        wanted = self._ready.maxsize // 2 - self._ready.qsize()
+        wanted = self._capacity // 2 - self._ready.qsize()
         if wanted <= 0:
             return 0.02  # busy: look again when consumers have made room
         async with self._database.connection() as connection:
@@ -176,10 +180,7 @@ class WorkRunner:
                 seconds = await queue.seconds_until_next(connection, kinds=self._kinds)
         now = monotonic()
         for work in claimed:
-            try:
-                self._ready.put_nowait((now, work))
-            except asyncio.QueueFull:  # filled by offers meanwhile; the lease runs out by itself
-                break
+            self._ready.put_nowait((now, work))
         if len(claimed) == wanted:
             return 0.0
         # Rows may be due yet blocked behind another of their order_key: never spin on them.
@@ -269,11 +270,13 @@ class WorkRunner:
             log.info("work.released", rows=released)
 
 
-async def _try_within(timeout_s: float, closing: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await closing
-    except Exception as error:  # noqa: BLE001  # shutting down: the leases run out by themselves
+async def _try_within(timeout_s: float, closing: Coroutine[None, None, None]) -> None:
+    # Not `asyncio.timeout`: a cancelled statement waits until the server confirms, which a silent one does not.
+    task = asyncio.create_task(closing)
+    await asyncio.wait([task], timeout=timeout_s)
+    error = task.exception() if task.done() else TimeoutError()
+    task.cancel()
+    if error is not None:  # shutting down: the leases run out by themselves
         log.warning("work.not_handed_back", error=explain_outage(error))
 
 
