@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     monitor_timeout_s: float = Field(3.0, gt=0, description="connect and read timeout of one lookup request")
 
     work_in_process: bool = Field(True, description="run background work inside `serve`; off when workers run apart")
-    work_concurrency: int = Field(16, ge=1, le=1000, description="pieces of work at once per process")
+    work_concurrency: int = Field(32, ge=1, le=1000, description="pieces of work at once per process")
     work_poll_s: float = Field(1.0, gt=0, description="longest time until due work of other processes is noticed")
     work_lease_s: float = Field(60.0, ge=1, description="a crashed process's work is taken over after so long")
     work_max_attempts: int = Field(12, ge=1, description="failures after which work is put aside as dead")

@@ -83,7 +83,7 @@ class FindingStore:
         self._tells_profiles = tells_profiles
         self._on_work = on_work
         self._batcher: Batcher[Finding, None] = Batcher(
-            self._write, is_item_to_blame=lambda error: not is_outage(error), max_items=64, linger_s=_LINGER_S
+            self._write, is_item_to_blame=lambda error: not is_outage(error), max_items=32, linger_s=_LINGER_S
         )
 
     async def save(self, finding: Finding) -> None:

@@ -50,7 +50,7 @@ class Enrichment:
         self._findings = findings
         self._reconcile_every = reconcile_every
         self._loader: Batcher[UUID, ReceivedMessage | None] = Batcher(
-            self._load, is_item_to_blame=lambda error: not is_outage(error), max_items=64, linger_s=0.01
+            self._load, is_item_to_blame=lambda error: not is_outage(error), max_items=32, linger_s=0.01
         )
 
     async def enrich_message(self, work: Work) -> Outcome:

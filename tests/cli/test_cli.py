@@ -1,0 +1,251 @@
+"""The `sms-foundation` command as a process, as an operator calls it."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+
+from sms_foundation import __version__
+from sms_foundation.core.db import Database, DatabaseUrl
+from sms_foundation.core.work import queue
+from sms_foundation.core.work.queue import NewWork
+from sms_foundation.migrations.state import head_revision
+from tests.loopback import LoopbackServer, Received, reply
+from tests.support import postgres
+
+COMMANDS = ("run", "serve", "worker", "migrate", "simulator", "reconcile", "dead")
+NOWHERE = "postgresql://sms:s3cr3t@127.0.0.1:1/sms"
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Command = tuple[dict[str, str], Sequence[str]]
+Run = Callable[..., Awaitable[Result]]
+RunAll = Callable[..., Awaitable[list[Result]]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "SMS_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "120"}
+
+
+async def _start(arguments: Sequence[str], environment: dict[str, str], folder: Path, given: bytes = b"") -> Result:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *arguments,
+        cwd=folder,
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate(given)
+    assert process.returncode is not None
+    return Result(process.returncode, out.decode(), err.decode())
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Run one command line."""
+
+    async def run(*arguments: str, **variables: str) -> Result:
+        return await _start(["-m", "sms_foundation", *arguments], environment | variables, tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def run_all(environment: dict[str, str], tmp_path: Path) -> RunAll:
+    """Run several command lines in one process, each a list of arguments, or a pair of variables and arguments."""
+
+    async def run_all(*commands: Sequence[str] | Command, **variables: str) -> list[Result]:
+        child = str(Path(__file__).with_name("several_commands.py"))
+        pairs = [command if isinstance(command, tuple) else ({}, command) for command in commands]
+        result = await _start([child], environment | variables, tmp_path, json.dumps(pairs).encode())
+        assert result.status == 0, result.err
+        return [Result(*each) for each in json.loads(result.out)]
+
+    return run_all
+
+
+@pytest.fixture
+async def empty_url(postgres_server: str) -> AsyncIterator[DatabaseUrl]:
+    url = await postgres.clone(postgres_server, "template1")
+    yield url
+    await postgres.drop(postgres_server, url)
+
+
+def assert_one_line(result: Result, *words: str) -> None:
+    """An error as an operator wants it: status 1, one line, on standard error, without secrets."""
+    assert result.status == 1, result
+    (line,) = result.err.splitlines()
+    assert line.startswith("error: ")
+    assert all(word in line for word in words), line
+    assert "s3cr3t" not in result.err + result.out
+
+
+class TestHelp:
+    async def test_of_every_command_says_what_it_does(self, run: Run, run_all: RunAll) -> None:
+        overview, *rest = await run_all(
+            ["--help"],
+            *([command, "--help"] for command in COMMANDS),
+            ["dead", "list", "--help"],
+            ["dead", "replay", "--help"],
+        )
+
+        assert overview.status == 0
+        assert tuple(re.findall(r"^  (\w+) {2,}", overview.out.partition("Commands:")[2], re.MULTILINE)) == COMMANDS
+        for command, result in zip([*COMMANDS, "dead list", "dead replay"], rest, strict=True):
+            assert (result.status, result.err) == (0, ""), command
+            assert result.lines[0].startswith("Usage: sms-foundation " + command) or "Usage:" in result.out
+            assert len(result.out) > 200, command
+
+    async def test_needs_no_database_and_version_says_which_it_is(self, run: Run) -> None:
+        result = await run("--version", DATABASE_URL=NOWHERE)
+
+        assert result == (0, f"sms-foundation {__version__}\n", "")
+
+
+class TestErrors:
+    async def test_are_one_line_and_exit_status_1(self, run_all: RunAll) -> None:
+        away = {"DATABASE_URL": NOWHERE, "MONITOR_API_URL": "http://127.0.0.1:1"}
+        no_url, wrong = {"DATABASE_URL": "mysql://u:s3cr3t@h/d"}, {"PORT": "s3cr3t", "APP_ENV": "x"}
+        cases: list[tuple[Command, tuple[str, ...]]] = [
+            *(
+                ((away, each), ("127.0.0.1:1/sms", "Refused"))
+                for each in (["migrate"], ["dead", "list"], ["reconcile"])
+            ),
+            *(((no_url, [each]), ("DATABASE_URL must look like",)) for each in ("migrate", "serve", "worker")),
+            *(((wrong, [each]), ("PORT: ", "APP_ENV: ")) for each in ("run", "serve", "worker", "simulator")),
+            (({"K_SERVICE": "sms", "APP_ENV": "staging"}, ["serve"]), ("DATABASE_URL is not set", "Cloud Run")),
+        ]
+
+        results = await run_all(*(command for command, _ in cases))
+
+        for result, (_, words) in zip(results, cases, strict=True):
+            assert_one_line(result, *words)
+
+    async def test_of_usage_are_told_with_the_usage(self, run_all: RunAll) -> None:
+        for result, word in zip(
+            await run_all(["dance"], ["dead", "replay"], ["serve", "--port", "x"], ["dead", "list", "--limit", "0"]),
+            ("dance", "name ids", "--port", "--limit"),
+            strict=True,
+        ):
+            assert result.status == 2
+            assert word in result.err
+            assert "Traceback" not in result.err
+
+    async def test_of_a_database_without_schema_are_one_line(self, run_all: RunAll, empty_url: DatabaseUrl) -> None:
+        (result,) = await run_all(["dead", "list"], DATABASE_URL=empty_url.dsn)
+
+        assert_one_line(result, "UndefinedTableError")
+
+
+class TestMigrate:
+    async def test_twice_then_down_and_up_again(self, run: Run, run_all: RunAll, empty_url: DatabaseUrl) -> None:
+        where = empty_url.safe_name
+        first = await run("migrate", DATABASE_URL=empty_url.dsn)
+        assert (first.status, first.lines[-1]) == (0, f"the schema of {where} is at {head_revision()}")
+
+        again, down, up, unknown = await run_all(
+            ["migrate"],
+            ["migrate", "--to", "base"],
+            ["migrate", "--to", head_revision()],
+            ["migrate", "--to", "9999"],
+            DATABASE_URL=empty_url.dsn,
+        )
+
+        assert again == (0, f"the schema of {where} is at {head_revision()}\n", "")
+        assert down == (0, f"the schema of {where} is at base\n", "")
+        assert up == (0, f"the schema of {where} is at {head_revision()}\n", "")
+        assert_one_line(unknown, "9999")
+
+    async def test_check_finds_that_models_and_migrations_agree(self, run: Run) -> None:
+        result = await run("migrate", "--check")
+
+        assert (result.status, result.lines[-1:]) == (0, ["models and migrations agree"]), result
+
+
+class TestDead:
+    async def test_list_and_replay(self, run_all: RunAll, database: Database) -> None:
+        dsn = database.url.dsn
+        async with database.transaction() as connection:
+            await queue.enqueue(connection, [NewWork("send" if n < 3 else "other", UUID(int=n)) for n in range(5)])
+        await database.pool.execute(
+            "UPDATE work SET state = 'dead', attempts = 12, last_error = 'refused by ' || kind WHERE ref_id <> $1",
+            UUID(int=0),
+        )
+        ids = [row[0] for row in await database.pool.fetch("SELECT id FROM work WHERE state = 'dead' ORDER BY id")]
+
+        listed, of_kind, limited, one, kind, rest, none, empty = await run_all(
+            ["dead", "list"],
+            ["dead", "list", "--kind", "other"],
+            ["dead", "list", "--limit", "1"],
+            ["dead", "replay", str(ids[0])],
+            ["dead", "replay", "--kind", "other"],
+            ["dead", "replay", "--all"],
+            ["dead", "replay", "--all"],
+            ["dead", "list"],
+            DATABASE_URL=dsn,
+        )
+
+        fields = [line.split("\t") for line in listed.lines]
+        assert [(row[0], row[1], row[2], row[3], row[5]) for row in fields] == [
+            (str(id_), kind_, "12", str(UUID(int=n)), f"refused by {kind_}")
+            for id_, n, kind_ in zip(ids, range(1, 5), ("send", "send", "other", "other"), strict=True)
+        ]
+        assert [line.split("\t")[0] for line in of_kind.lines] == [str(id_) for id_ in ids[2:]]
+        assert len(limited.lines) == 1
+        assert [one.out, kind.out, rest.out, none.out] == [f"{n} due again\n" for n in (1, 2, 1, 0)]
+        assert empty.out == "no dead work\n"
+        assert await database.pool.fetch("SELECT DISTINCT state, attempts FROM work") == [("due", 0)]
+
+
+class TestReconcile:
+    async def test_finds_the_tenants_of_unknown_numbers_and_never_doubles_anything(
+        self, run: Run, database: Database
+    ) -> None:
+        numbers = [f"+1415555012{n}" for n in range(4)]
+        await database.pool.execute(
+            "INSERT INTO sms_conversations (id, phone_number_canonical, phone_number_original, last_message_at) "
+            "SELECT gen_random_uuid(), phone, phone, now() FROM unnest($1::text[]) AS t(phone)",
+            numbers,
+        )
+
+        async def answer(request: Received) -> bytes:
+            is_known = "5550123" not in request.target
+            return reply(200, b'{"tenant_id": "tenant-7"}') if is_known else reply(404)
+
+        async with LoopbackServer(answer) as monitor:
+            variables = {"DATABASE_URL": database.url.dsn, "MONITOR_API_URL": monitor.base_url}
+            first = await run("reconcile", **variables)
+            second, beside = await asyncio.gather(run("reconcile", **variables), run("reconcile", **variables))
+
+        assert (first.status, first.err) == (0, "")
+        assert first.lines[0] == "4 conversations without a tenant"
+        assert first.lines[-1] == "done: 1 conversations are still without a tenant"
+        for again in (second, beside):
+            assert (again.status, again.lines[0]) == (0, "1 conversations without a tenant")
+        rows = await database.pool.fetch("SELECT phone_number_canonical, tenant_id FROM sms_tenant_numbers ORDER BY 1")
+        assert [tuple(row) for row in rows] == [(number, "tenant-7") for number in numbers if number != "+14155550123"]
+        assert await database.pool.fetchval("SELECT count(*) FROM work") == 0
+
+    async def test_without_anybody_to_ask_is_one_line(self, run: Run, database_url: DatabaseUrl) -> None:
+        assert urlsplit(database_url.dsn).path
+        assert_one_line(await run("reconcile", DATABASE_URL=database_url.dsn), "MONITOR_API_URL is not set")

@@ -1,0 +1,220 @@
+"""What the service says about itself, with the database there, away, silent and behind."""
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sms_foundation import __version__
+from sms_foundation.core.config import Settings
+from sms_foundation.core.db import Database, DatabaseUrl, parse_database_url
+from sms_foundation.core.work import queue
+from sms_foundation.core.work.queue import NewWork
+from sms_foundation.migrations import runner as migrations
+from sms_foundation.migrations.state import head_revision
+from tests.support import postgres
+from tests.support.processes import eventually
+from tests.support.service import Service, make_settings, running_service
+from tests.support.tcp_gate import TcpGate
+
+IMPATIENT = {
+    "database_connect_timeout_s": 0.5,
+    "database_pool_timeout_s": 0.5,
+    "database_command_timeout_s": 0.5,
+    "auto_migrate": False,
+}
+
+
+@pytest.fixture
+async def gate(database_url: DatabaseUrl) -> AsyncIterator[TcpGate]:
+    async with TcpGate(database_url) as gate:
+        yield gate
+
+
+async def answer(service: Service, path: str) -> tuple[int, dict[str, object]]:
+    response = await service.client.get(path)
+    assert response.headers["content-type"] == "application/json"
+    return response.status_code, response.json()
+
+
+async def until_ready(service: Service) -> None:
+    async def is_ready() -> bool:
+        return (await answer(service, "/health/ready"))[0] == 200
+
+    await eventually(is_ready, "the service is ready")
+
+
+class TestHealth:
+    async def test_shows_every_dependency_with_its_latency(self, service: Service) -> None:
+        status, body = await answer(service, "/health")
+
+        assert (status, body["ok"], body["version"]) == (200, True, __version__)
+        dependencies = body["dependencies"]
+        assert isinstance(dependencies, dict)
+        assert {name: each["state"] for name, each in dependencies.items()} == {
+            "database": "ok",
+            "twilio": "ok",
+            "collections_monitor": "not_configured",
+            "work": "ok",
+        }
+        assert all(each["latency_ms"] >= 0 for each in dependencies.values())
+        assert dependencies["twilio"]["credentials"] == "simulator"
+        assert dependencies["work"].keys() >= {"due", "oldest_due_s", "dead"}
+
+    async def test_dead_and_old_work_is_a_reason_to_look(self, service: Service, database: Database) -> None:
+        async with database.transaction() as connection:
+            await queue.enqueue(connection, [NewWork("gone", UUID(int=n)) for n in (1, 2, 3)])
+        await database.pool.execute("UPDATE work SET state = 'dead' WHERE ref_id = $1", UUID(int=1))
+        await database.pool.execute("UPDATE work SET run_at = now() - interval '2 minutes' WHERE kind = 'gone'")
+
+        status, body = await answer(service, "/health")
+
+        work = body["dependencies"]["work"]  # type: ignore[index]
+        assert (status, work["state"], work["dead"]) == (200, "degraded", 1)
+        assert work["due"] >= 2
+        assert work["oldest_due_s"] >= 120
+
+    async def test_a_database_away_is_503_without_credentials(
+        self, gate: TcpGate, database: Database, settings: Settings
+    ) -> None:
+        url = parse_database_url(gate.url)
+        async with running_service(make_settings(**IMPATIENT), url, database) as service:
+            status, body = await answer(service, "/health")
+
+            assert (status, body["ok"]) == (503, False)
+            away = body["dependencies"]["database"]  # type: ignore[index]
+            assert away["state"] == "down"
+            assert away["error"].startswith("ConnectionRefusedError: ")
+            assert body["dependencies"]["twilio"]["state"] == "ok"  # type: ignore[index]
+            assert "pw-of-the-database" not in str(body)
+
+
+class TestLive:
+    async def test_is_green_whatever_the_database_does(self, gate: TcpGate, database: Database) -> None:
+        async with running_service(make_settings(**IMPATIENT), parse_database_url(gate.url), database) as service:
+            assert await answer(service, "/health/live") == (200, {"ok": True})
+            await gate.open()
+            assert await answer(service, "/health/live") == (200, {"ok": True})
+
+
+class TestReady:
+    async def test_is_red_while_the_database_is_away_and_green_again_after(
+        self, gate: TcpGate, database: Database
+    ) -> None:
+        async with running_service(make_settings(**IMPATIENT), parse_database_url(gate.url), database) as service:
+            status, body = await answer(service, "/health/ready")
+            assert status == 503
+            assert str(body["reason"]).startswith("database: ConnectionRefusedError: ")
+
+            for _ in range(2):
+                await gate.open()
+                await until_ready(service)
+                assert await answer(service, "/health/ready") == (200, {"ok": True})
+                await gate.close()
+                status, body = await answer(service, "/health/ready")
+                assert (status, body["ok"]) == (503, False)
+                assert str(body["reason"]).startswith("database: ")
+                assert "\n" not in str(body["reason"])
+
+    async def test_is_red_while_the_database_is_silent(self, gate: TcpGate, database: Database) -> None:
+        async with running_service(make_settings(**IMPATIENT), parse_database_url(gate.url), database) as service:
+            await gate.open()
+            await until_ready(service)
+            gate.freeze()
+            assert await answer(service, "/health/ready") == (503, {"ok": False, "reason": "database: TimeoutError"})
+            gate.thaw()
+            await until_ready(service)
+
+    async def test_is_red_while_the_schema_is_behind_and_green_after_the_migration(
+        self, postgres_server: str, database: Database
+    ) -> None:
+        empty = await postgres.clone(postgres_server, "template1")
+        try:
+            async with running_service(make_settings(**IMPATIENT), empty, database) as service:
+                reason = "the database is empty: run `sms-foundation migrate`"
+                assert await answer(service, "/health/ready") == (503, {"ok": False, "reason": reason})
+                assert (await answer(service, "/health"))[1]["dependencies"]["database"]["error"] == reason  # type: ignore[index]
+
+                await migrations.upgrade(empty)
+
+                assert await answer(service, "/health/ready") == (200, {"ok": True})
+        finally:
+            await postgres.drop(postgres_server, empty)
+
+    async def test_names_both_revisions_of_an_old_schema(self, database_url: DatabaseUrl, database: Database) -> None:
+        await database.pool.execute("UPDATE alembic_version SET version_num = '0000'")
+        async with running_service(make_settings(auto_migrate=False), database_url, database) as service:
+            reason = f"the schema is at 0000, this version needs {head_revision()}: run `sms-foundation migrate`"
+            assert await answer(service, "/health/ready") == (503, {"ok": False, "reason": reason})
+
+    async def test_a_local_service_brings_an_empty_database_up_to_date_by_itself(
+        self, postgres_server: str, database: Database
+    ) -> None:
+        empty = await postgres.clone(postgres_server, "template1")
+        try:
+            async with running_service(make_settings(), empty, database) as service:
+                assert await answer(service, "/health/ready") == (200, {"ok": True})
+        finally:
+            await postgres.drop(postgres_server, empty)
+
+
+class TestMetrics:
+    async def test_show_the_backlog_and_what_was_done(self, service: Service, database: Database) -> None:
+        await service.text("SM1", "Hola, no hay agua")
+        await service.text("SM1")
+        await service.status("SM1", "delivered")
+        await service.client.post("/webhook/twilio/sms", content=b"")
+        await service.finish_work()
+        async with database.transaction() as connection:
+            await queue.enqueue(connection, [NewWork("gone", UUID(int=n)) for n in (1, 2, 3)])
+
+        response = await service.client.get("/metrics")
+
+        assert response.headers["content-type"].startswith("text/plain")
+        samples = {
+            (sample.name, tuple(sorted(sample.labels.values()))): sample.value
+            for family in text_string_to_metric_families(response.text)
+            for sample in family.samples
+        }
+        assert samples["sms_work_backlog", ("due", "gone")] == 3
+        assert samples["sms_work_oldest_due_seconds", ("gone",)] >= 0
+        names = {name for name, _ in samples}
+        assert names >= {
+            "sms_http_requests_total",
+            "sms_http_request_seconds_count",
+            "sms_http_requests_in_flight",
+            "sms_webhooks_total",
+            "sms_messages_stored_total",
+            "sms_receipts_stored_total",
+            "sms_commit_batch_size_count",
+            "sms_store_seconds_count",
+            "sms_language_detected_total",
+            "sms_numbers_enriched_total",
+            "sms_work_runs_total",
+        }
+
+    async def test_a_kind_that_has_no_more_work_is_shown_no_more(self, service: Service, database: Database) -> None:
+        async with database.transaction() as connection:
+            await queue.enqueue(connection, [NewWork("gone", UUID(int=1))])
+        assert 'kind="gone"' in (await service.client.get("/metrics")).text
+        await database.pool.execute("DELETE FROM work WHERE kind = 'gone'")
+
+        assert 'kind="gone"' not in (await service.client.get("/metrics")).text
+
+    async def test_are_there_while_the_database_is_away(self, gate: TcpGate, database: Database) -> None:
+        async with running_service(make_settings(**IMPATIENT), parse_database_url(gate.url), database) as service:
+            response = await service.client.get("/metrics")
+
+        assert response.status_code == 200
+        assert "sms_http_requests_total" in response.text
+
+
+class TestRoot:
+    async def test_leads_to_the_documentation(self, service: Service) -> None:
+        response = await service.client.get("/")
+
+        assert (response.status_code, response.headers["location"]) == (307, "/docs")
+        for path in ("/docs", "/redoc"):
+            page = await service.client.get(path)
+            assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

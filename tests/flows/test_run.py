@@ -1,0 +1,266 @@
+"""`sms-foundation run`, as a newcomer meets it: an empty folder, what it prints, what they copy, Ctrl-C, and again."""
+
+import asyncio
+import fcntl
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from sms_foundation.simulator.monitor.tenants import STRANGER_NUMBER, example_tenant
+from tests.support.processes import Processes, ServiceProcess, eventually, script
+
+TENANT = example_tenant()
+_TEXT_COMMANDS = 4  # for each of two phones: text, read
+
+
+@dataclass
+class Newcomer:
+    """What somebody saw who ran it, did what it says in a second terminal, ended it, and ran it once more."""
+
+    port: int
+    simulator_port: int
+    welcome: str = ""
+    commands: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    conversations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    statuses_output: str = ""
+    message: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+    is_anything_left: bool | None = None
+    is_database_left: bool | None = None
+    found_again: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class SecondTerminal:
+    """A shell in the same folder that knows nothing of the first one's environment, with curl and python3 at hand."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._folder = processes.folder
+        tools = processes.folder / "tools"
+        tools.mkdir()
+        if shutil.which("curl") is None:
+            _install(
+                tools / "curl", "print(__import__('urllib.request').request.urlopen(sys.argv[-1]).read().decode())"
+            )
+        self._environment = processes.environment()
+        self._environment["PATH"] = f"{tools}:{self._environment['PATH']}"
+
+    async def type(self, line: str) -> str:
+        """Run one line and return what it printed; it must succeed."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            ["/bin/sh", "-c", line],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout.decode()}{done.stderr.decode()}"
+        return done.stdout.decode()
+
+    async def type_until_labelled(self, line: str) -> dict[str, Any]:
+        """Repeat a line that reads a conversation until its language is there: that comes after the text's answer."""
+        read: list[dict[str, Any]] = []
+
+        async def is_labelled() -> bool:
+            read.append(orjson.loads(await self.type(line)))
+            return read[-1]["language_detected"] != "unknown" and read[-1]["tenant_lookup_status"] != "pending"
+
+        await eventually(is_labelled, "the conversation is labelled")
+        return read[-1]
+
+
+def _install(path: Path, program: str) -> None:
+    path.write_text(f"#!{sys.executable}\nimport sys\n{program}\n")
+    path.chmod(0o755)
+
+
+def _is_group_alive(pid: int) -> bool:
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def _welcome_of(run: ServiceProcess) -> str:
+    await run.until_ready()
+    return "\n".join(line for line in run.log.splitlines() if not line.startswith("{"))
+
+
+async def _experience(processes: Processes) -> Newcomer:
+    seen = Newcomer(processes.reserve_port(), processes.reserve_port())
+    run = processes.run(port=seen.port, simulator_port=seen.simulator_port)
+    seen.welcome = await _welcome_of(run)
+    terminal = SecondTerminal(processes)
+    seen.commands = [
+        line.strip()
+        for line in seen.welcome.splitlines()
+        if line.startswith((f"  {shlex.quote(str(script()))}", "  curl"))
+    ]
+    for write, read in zip(seen.commands[::2], seen.commands[1::2], strict=True):
+        seen.outputs.append(await terminal.type(write))
+        conversation = await terminal.type_until_labelled(read)
+        seen.conversations[conversation["phone_number_canonical"]] = conversation
+
+    sid = seen.conversations[TENANT.texts_from]["messages"][0]["twilio_sid"]
+    report = f"{shlex.quote(str(script()))} simulator --port {seen.simulator_port} statuses {sid} sent queued delivered"
+    seen.statuses_output = await terminal.type(report)
+    seen.message = (await run.get(f"/messages/{sid}")).json()
+
+    run.press_ctrl_c()
+    seen.exit_code = await run.exit_code()
+    seen.is_anything_left = _is_group_alive(run.pid)
+    seen.is_database_left = _is_locked(processes.data_dir / "server.lock")
+
+    run = processes.run(port=seen.port, simulator_port=seen.simulator_port)
+    await run.until_ready()
+    for phone in seen.conversations:
+        seen.found_again[phone] = await run.conversation(phone)
+    run.press_ctrl_c()
+    await run.exit_code()
+    return seen
+
+
+def _is_locked(server_lock: Path) -> bool:
+    """Whether any process of the embedded server lives: they hold this lock, and a zombie does not."""
+    with server_lock.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
+    """The whole experience, once for all tests here."""
+    processes = Processes(tmp_path_factory.mktemp("a newcomer's folder"))
+    try:
+        return asyncio.run(_experience(processes))
+    finally:
+        processes.end()
+
+
+class TestWelcome:
+    def test_names_both_ports_and_where_the_database_is(self, newcomer: Newcomer) -> None:
+        assert f"http://127.0.0.1:{newcomer.port} " in newcomer.welcome
+        assert f"http://127.0.0.1:{newcomer.simulator_port} " in newcomer.welcome
+        assert "embedded, in " in newcomer.welcome
+
+    def test_shows_commands_that_work_word_for_word_in_another_terminal(self, newcomer: Newcomer) -> None:
+        assert len(newcomer.commands) == _TEXT_COMMANDS
+        for output in newcomer.outputs:
+            assert "text delivered: HTTP 200" in output
+            assert f"http://127.0.0.1:{newcomer.port}/conversations/" in output
+
+
+class TestTexts:
+    def test_of_a_tenant_is_stored_labelled_and_linked(self, newcomer: Newcomer) -> None:
+        conversation = newcomer.conversations[TENANT.texts_from]
+
+        assert (conversation["language_detected"], conversation["tenant_id"]) == ("es", TENANT.tenant_id)
+        assert conversation["tenant_lookup_status"] == "matched"
+        assert [each["content"] for each in conversation["messages"]] == ["Hola, no hay agua caliente"]
+
+    def test_of_a_stranger_is_stored_labelled_and_unknown(self, newcomer: Newcomer) -> None:
+        conversation = newcomer.conversations[STRANGER_NUMBER]
+
+        assert (conversation["language_detected"], conversation["tenant_id"]) == ("es", None)
+        assert conversation["tenant_lookup_status"] == "unknown"
+        assert [each["content"] for each in conversation["messages"]] == [
+            "Buenas tardes, ¿todavía está libre el apartamento?"
+        ]
+
+    def test_get_the_statuses_that_are_reported_in_any_order(self, newcomer: Newcomer) -> None:
+        assert newcomer.statuses_output.count("reported: HTTP 200") == 3
+        assert newcomer.message["delivery_status"] == "delivered"
+        assert {each["event_status"] for each in newcomer.message["status_events"]} == {"sent", "queued", "delivered"}
+        assert newcomer.message["raw_webhook_data"]["Body"] == "Hola, no hay agua caliente"
+
+    def test_are_found_by_the_next_run(self, newcomer: Newcomer) -> None:
+        for phone, before in newcomer.conversations.items():
+            again = newcomer.found_again[phone]
+            assert again["total"] == 1
+            assert again["messages"][0]["id"] == before["messages"][0]["id"]
+            assert again["language_detected"] == "es"
+
+
+class TestCtrlC:
+    def test_ends_the_service_the_simulator_and_the_database(self, newcomer: Newcomer) -> None:
+        assert newcomer.exit_code == 0
+        assert newcomer.is_anything_left is False
+        assert newcomer.is_database_left is False
+
+    async def test_in_the_middle_of_the_first_start_leaves_nothing_running_and_nothing_broken(
+        self, processes: Processes
+    ) -> None:
+        ports = {"port": processes.reserve_port(), "simulator_port": processes.reserve_port()}
+        run = processes.run(**ports)
+
+        async def is_setting_up() -> bool:
+            return any(processes.data_dir.glob("initdb-*"))
+
+        await eventually(is_setting_up, "initdb runs")
+        run.press_ctrl_c()
+        assert await run.exit_code() == 0
+        assert not _is_group_alive(run.pid)
+        assert "Traceback" not in run.log
+
+        run = processes.run(**ports)
+        await run.until_ready()
+
+
+class TestRefusals:
+    async def _refusal(self, run: ServiceProcess) -> str:
+        """What it says before it gives up, which must be one line."""
+        assert await run.exit_code() == 1
+        (line,) = run.log.splitlines()
+        return line
+
+    async def test_port_in_use_is_one_clear_line(self, processes: Processes) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            run = processes.run(port=port, simulator_port=processes.reserve_port())
+
+            refusal = await self._refusal(run)
+
+        assert refusal == (
+            f"error: cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port"
+        )
+        assert not processes.data_dir.exists()
+
+    async def test_simulator_port_in_use_is_one_clear_line(self, processes: Processes) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+
+            refusal = await self._refusal(processes.run(port=processes.reserve_port(), simulator_port=port))
+
+        assert refusal == f"error: port {port}: Address already in use; choose another with --simulator-port"
+        assert not processes.data_dir.exists()
+
+    async def test_a_real_twilio_account_is_not_for_run(self, processes: Processes) -> None:
+        run = processes.run(
+            port=processes.reserve_port(),
+            simulator_port=processes.reserve_port(),
+            TWILIO_AUTH_TOKEN="0123456789abcdef0123456789abcdef",
+        )
+
+        refusal = await self._refusal(run)
+
+        assert refusal.startswith("error: `run` is for a developer's machine without TWILIO_AUTH_TOKEN")
+        assert "0123456789abcdef" not in refusal

@@ -1,0 +1,286 @@
+"""Status reports that meet each other, in one process and in several."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from itertools import permutations
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from sms_foundation.core.config import Settings
+from sms_foundation.core.db import Database, DatabaseUrl
+from sms_foundation.core.ids import new_id
+from sms_foundation.core.work.queue import Work
+from sms_foundation.core.work.runner import Done, Retry
+from sms_foundation.messaging.delivery import ReceiptOutcome, ReceiptStore, match_receipt
+from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.messaging.jobs import RECEIPT_UNMATCHED
+from sms_foundation.messaging.states import next_status
+from sms_foundation.messaging.tasks import ReceiptMatching
+from sms_foundation.providers.base import InboundSms, MessageStatus, StatusReport, parse_status
+
+PHONE = "+14155550123"
+
+
+def report(sid: str, word: str, code: str | None = None, raw: str = "{}") -> StatusReport:
+    return StatusReport("twilio", sid, word, parse_status(word), code, None if code is None else f"error {code}", raw)
+
+
+async def arrive(database: Database, *sids: str) -> None:
+    """Let messages be stored."""
+    store = MessageStore(database, lease_token=uuid4(), lease=timedelta(seconds=60), room=lambda: 0, timeout_s=20.0)
+    await asyncio.gather(
+        *(store.store(InboundSms("twilio", sid, PHONE, "", "", (), 1, "{}"), phone=PHONE) for sid in sids)
+    )
+
+
+async def state(database: Database, sid: str = "SM1") -> tuple[str, str | None, str | None]:
+    row = await database.pool.fetchrow(
+        "SELECT delivery_status, error_code, error_message FROM sms_messages WHERE provider_message_id = $1", sid
+    )
+    return tuple(row)
+
+
+@pytest.fixture
+def receipts(database: Database) -> ReceiptStore:
+    return ReceiptStore(database, timeout_s=20.0)
+
+
+@pytest.fixture
+async def others(database_url: DatabaseUrl, settings: Settings) -> AsyncIterator[list[ReceiptStore]]:
+    """Three stores with connections of their own, as in three processes."""
+    async with AsyncExitStack() as stack:
+        made = []
+        for _ in range(3):
+            database = Database(database_url, settings)
+            await database.open()
+            stack.push_async_callback(database.close)
+            made.append(ReceiptStore(database, timeout_s=20.0))
+        yield made
+
+
+async def events(database: Database) -> list[UUID]:
+    rows = await database.pool.fetch("SELECT id FROM sms_message_status_events ORDER BY created_at, id")
+    return [row[0] for row in rows]
+
+
+class TestApply:
+    async def test_several_reports_of_one_message_in_one_batch_are_applied_in_order(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        await arrive(database, "SM1", "SM2")
+
+        outcomes = await asyncio.gather(
+            *(
+                receipts.apply(each)
+                for each in [
+                    report("SM1", "queued"),
+                    report("SM2", "sent"),
+                    report("SM1", "sent"),
+                    report("SM1", "sending"),
+                    report("SM1", "sent"),
+                    report("SM1", "undelivered", "30003"),
+                    report("SM1", "undelivered", "30005"),
+                    report("SM3", "sent"),
+                    report("SM3", "sent"),
+                ]
+            )
+        )
+
+        assert [str(each) for each in outcomes] == [
+            *["applied", "applied", "applied", "late", "duplicate", "applied", "late", "unmatched", "duplicate"]
+        ]
+        assert await state(database) == ("undelivered", "30003", "error 30003")
+        assert await state(database, "SM2") == ("sent", None, None)
+
+    async def test_concurrent_reports_in_several_processes_never_undo_each_other(
+        self, database: Database, others: list[ReceiptStore]
+    ) -> None:
+        orders = list(permutations(["queued", "sending", "sent", "delivered"]))
+        sids = [f"SM{number}" for number in range(len(orders))]
+        await arrive(database, *sids)
+
+        await asyncio.gather(
+            *(
+                others[(position + number) % 3].apply(report(sid, word))
+                for number, (sid, order) in enumerate(zip(sids, orders, strict=True))
+                for position, word in enumerate(order * 2)
+            )
+        )
+
+        rows = await database.pool.fetch(
+            "SELECT m.delivery_status, count(e.id) FROM sms_messages AS m "
+            "LEFT JOIN sms_message_status_events AS e ON e.message_id = m.id GROUP BY m.id"
+        )
+        assert [tuple(row) for row in rows] == [("delivered", 4)] * 24
+
+    async def test_messages_are_locked_in_one_order_and_so_never_deadlock(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        await arrive(database, "SM1", "SM2")
+        pool = database.pool
+        first, second = [row[0] for row in await pool.fetch("SELECT provider_message_id FROM sms_messages ORDER BY id")]
+        async with database.transaction() as other:
+            await other.execute("SELECT FROM sms_messages WHERE provider_message_id = $1 FOR UPDATE", first)
+            waiting = [asyncio.ensure_future(receipts.apply(report(sid, "sent"))) for sid in (second, first)]
+            for _ in range(400):
+                if await pool.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                ):
+                    break
+                await asyncio.sleep(0.01)
+            free = await other.fetch("SELECT provider_message_id FROM sms_messages FOR UPDATE SKIP LOCKED")
+
+        assert await asyncio.gather(*waiting) == [ReceiptOutcome.APPLIED] * 2
+        assert {row[0] for row in free} == {first, second}
+
+    async def test_one_of_several_concurrent_errors_wins_and_stays(
+        self, database: Database, others: list[ReceiptStore]
+    ) -> None:
+        await arrive(database, "SM1")
+
+        await asyncio.gather(*(store.apply(report("SM1", "failed", f"3000{n}")) for n in range(9) for store in others))
+        first = await state(database)
+        for n in range(9):
+            await others[0].apply(report("SM1", "failed", f"3000{n}"))
+
+        assert first[0] == "failed"
+        assert first[1] is not None
+        assert await state(database) == first
+
+    async def test_report_postgresql_refuses_fails_alone(self, database: Database, receipts: ReceiptStore) -> None:
+        await arrive(database, "SM1")
+
+        results = await asyncio.gather(
+            *(receipts.apply(report("SM1", word)) for word in ("queued", "sent")),
+            receipts.apply(report("SM1", "delivered", raw="{")),
+            receipts.apply(report("SM2", "sent")),
+            return_exceptions=True,
+        )
+
+        assert isinstance(results.pop(2), asyncpg.PostgresError)
+        assert results == [ReceiptOutcome.APPLIED, ReceiptOutcome.APPLIED, ReceiptOutcome.UNMATCHED]
+        assert (await state(database))[0] == "sent"
+
+    async def test_same_id_of_another_provider_is_another_message(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        await arrive(database, "SM1")
+
+        outcome = await receipts.apply(report("SM1", "delivered")._replace(provider="other"))
+
+        assert outcome is ReceiptOutcome.UNMATCHED
+        assert (await state(database))[0] == "received"
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from([*MessageStatus, "teleported"]), st.sampled_from([None, "1", "2"])), max_size=8
+        )
+    )
+    @hypothesis_settings(max_examples=40)
+    async def test_one_by_one_follows_next_status_and_keeps_the_first_error(
+        self, database: Database, receipts: ReceiptStore, reported: list[tuple[str, str | None]]
+    ) -> None:
+        sid = new_id().hex
+        await arrive(database, sid)
+        status, error = MessageStatus.RECEIVED, None
+        for word, code in reported:
+            await receipts.apply(report(sid, str(word), code))
+            following = next_status(status, parse_status(str(word)))
+            if error is None and (following is not status or str(word) == status):
+                error = code
+            status = following
+
+        assert (await state(database, sid))[:2] == (status, error)
+
+
+class TestMatchReceipt:
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from([*MessageStatus, "teleported"]), st.sampled_from([None, "1", "2"])),
+            min_size=1,
+            max_size=8,
+        )
+    )
+    @hypothesis_settings(max_examples=40)
+    async def test_events_that_waited_end_where_reports_in_time_would_have(
+        self, database: Database, receipts: ReceiptStore, reported: list[tuple[str, str | None]]
+    ) -> None:
+        early, in_time = new_id().hex, new_id().hex
+        await arrive(database, in_time)
+        for word, code in reported:
+            await receipts.apply(report(early, str(word), code))
+            await receipts.apply(report(in_time, str(word), code))
+        await arrive(database, early)
+
+        async with database.transaction() as connection:
+            event = await connection.fetchval(
+                "SELECT min(id::text)::uuid FROM sms_message_status_events WHERE provider_message_id = $1", early
+            )
+            assert await match_receipt(connection, event)
+
+        assert await state(database, early) == await state(database, in_time)
+
+    async def test_again_changes_nothing(self, database: Database, receipts: ReceiptStore) -> None:
+        await receipts.apply(report("SM1", "sent"))
+        await arrive(database, "SM1")
+        (event,) = await events(database)
+
+        async def match() -> asyncpg.Record:
+            async with database.transaction() as connection:
+                assert await match_receipt(connection, event)
+            return await database.pool.fetchrow("SELECT * FROM sms_messages")
+
+        await match()
+        await receipts.apply(report("SM1", "delivered"))
+        before = await database.pool.fetchrow("SELECT * FROM sms_messages")
+
+        assert await match() == before
+
+    async def test_event_that_does_not_exist_is_nothing_to_wait_for(self, database: Database) -> None:
+        async with database.transaction() as connection:
+            assert await match_receipt(connection, new_id())
+
+    async def test_beside_reports_that_arrive_meanwhile_never_moves_back(
+        self, database: Database, receipts: ReceiptStore, others: list[ReceiptStore]
+    ) -> None:
+        sids = [f"SM{number}" for number in range(20)]
+        await asyncio.gather(*(receipts.apply(report(sid, "sent")) for sid in sids))
+        matching = ReceiptMatching(database)
+        waiting = await events(database)
+
+        await asyncio.gather(arrive(database, *sids), *(others[0].apply(report(sid, "delivered")) for sid in sids))
+        await asyncio.gather(
+            *(matching.match(Work(0, RECEIPT_UNMATCHED, event, 1, uuid4())) for event in await events(database)),
+            *(others[1].apply(report(sid, "sending")) for sid in sids),
+            *(others[2].apply(report(sid, "read")) for sid in sids[:10]),
+        )
+
+        assert len(waiting) == 20
+        for number, sid in enumerate(sids):
+            assert (await state(database, sid))[0] == ("read" if number < 10 else "delivered")
+        assert (
+            await database.pool.fetchval("SELECT count(*) FROM sms_message_status_events WHERE message_id IS NULL") == 0
+        )
+
+
+class TestReceiptMatching:
+    async def test_waits_for_a_message_and_gives_up_in_the_end(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        await receipts.apply(report("SM1", "sent"))
+        (event,) = await events(database)
+        matching = ReceiptMatching(database)
+
+        assert isinstance(await matching.match(Work(1, RECEIPT_UNMATCHED, event, 9, uuid4())), Retry)
+        assert isinstance(await matching.match(Work(1, RECEIPT_UNMATCHED, event, 10, uuid4())), Done)
+        await arrive(database, "SM1")
+        assert isinstance(await matching.match(Work(1, RECEIPT_UNMATCHED, event, 1, uuid4())), Done)
+        assert (await state(database))[0] == "sent"
