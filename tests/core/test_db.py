@@ -182,23 +182,22 @@ class TestConnections:
     ) -> None:
         small = Database(database_url, make_settings(database_pool_size=2, database_pool_timeout_s=0.05))
         await small.open()
-        async with small.connection(), small.connection():
+        async with small.pool.acquire(), small.pool.acquire():
             with pytest.raises(TimeoutError) as caught:
                 async with small.connection():
                     pass
         assert is_outage(caught.value)
-        async with small.connection() as connection:
-            assert await connection.fetchval("SELECT 1") == 1
+        assert await small.pool.fetchval("SELECT 1") == 1
         await small.close()
 
     async def test_a_statement_that_takes_too_long_is_cut_and_the_connection_stays_good(
         self, database_url: DatabaseUrl
     ) -> None:
-        hasty = Database(database_url, make_settings(database_command_timeout_s=0.05, database_pool_size=2))
+        hasty = Database(database_url, make_settings(database_command_timeout_s=0.05))
         await hasty.open()
         with pytest.raises(TimeoutError):
             await hasty.pool.execute("SELECT pg_sleep(30)")
-        assert await hasty.pool.fetchval("SELECT 1") == 1
+        assert await hasty.pool.fetchval("SELECT 1", timeout=30) == 1
         await hasty.close()
 
     async def test_a_transaction_commits_at_the_end_and_rolls_back_on_an_error(self, database: Database) -> None:
@@ -264,9 +263,8 @@ class TestConnections:
 
 
 class TestIsOutage:
-    @pytest.mark.parametrize(
-        ("statement", "argument"),
-        [
+    async def test_data_that_is_refused_is_the_callers_fault(self, database: Database) -> None:
+        by_asyncpg = [
             ("SELECT $1::int", "a text"),
             ("SELECT $1::int", 2**40),
             ("SELECT $1::bigint", 2**70),
@@ -274,33 +272,18 @@ class TestIsOutage:
             ("SELECT $1::text", "\ud800"),
             ("SELECT $1::text", 7),
             ("SELECT $1::timestamptz", "yesterday"),
-        ],
-    )
-    async def test_data_that_asyncpg_refuses_is_the_callers_fault(
-        self, database: Database, statement: str, argument: object
-    ) -> None:
-        with pytest.raises(asyncpg.DataError) as caught:
-            await database.pool.fetchval(statement, argument)
-
-        assert not is_outage(caught.value)
-
-    @pytest.mark.parametrize(
-        ("statement", "argument"),
-        [
+        ]
+        by_the_server = [
             ("SELECT $1::text", "\0"),
             ("SELECT ($1::text)::int", "x"),
             ("SELECT 1 / $1::int", 0),
             ("SELECT ($1::text)::jsonb", "{"),
             ("SELECT no_such_column, $1::int FROM work", 1),
-        ],
-    )
-    async def test_data_that_the_server_refuses_is_the_callers_fault(
-        self, database: Database, statement: str, argument: object
-    ) -> None:
-        with pytest.raises(asyncpg.PostgresError) as caught:
-            await database.pool.fetchval(statement, argument)
-
-        assert not is_outage(caught.value)
+        ]
+        for statement, argument in by_asyncpg + by_the_server:
+            with pytest.raises((asyncpg.DataError, asyncpg.PostgresError)) as caught:
+                await database.pool.fetchval(statement, argument)
+            assert not is_outage(caught.value), (statement, argument)
 
     async def test_a_missing_database_or_schema_may_come(self, database: Database, database_url: DatabaseUrl) -> None:
         with pytest.raises(asyncpg.UndefinedTableError) as missing_table:
@@ -311,6 +294,16 @@ class TestIsOutage:
         with pytest.raises(asyncpg.InvalidCatalogNameError) as missing_database:
             await asyncpg.connect(elsewhere)
         assert is_outage(missing_database.value)
+
+    async def test_a_certificate_that_is_not_there_is_the_operators_fault(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+
+        with pytest.raises(asyncpg.InterfaceError, match="root certificate") as caught:
+            await asyncpg.connect(parse_database_url("postgresql://u@127.0.0.1:1/d?sslmode=verify-full").dsn)
+
+        assert is_outage(caught.value)
 
     async def test_a_database_that_takes_no_connections_is_an_outage(
         self, database: Database, database_url: DatabaseUrl

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
 from sms_foundation.simulator.monitor.tenants import STRANGER_NUMBER, example_tenant
 from tests.support.processes import Processes, ServiceProcess, eventually, script
 
 TENANT = example_tenant()
-_TEXT_COMMANDS = 4  # for each of two phones: text, read
 
 
 @dataclass
@@ -142,66 +140,59 @@ def _is_locked(server_lock: Path) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
-def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Newcomer:
-    """The whole experience, once for all tests here."""
-    processes = Processes(tmp_path_factory.mktemp("a newcomer's folder"))
-    try:
-        return asyncio.run(_experience(processes))
-    finally:
-        processes.end()
+class TestNewcomer:
+    async def test_runs_it_does_what_it_says_ends_it_and_finds_the_texts_again(self, processes: Processes) -> None:
+        seen = await _experience(processes)
+
+        _assert_the_welcome_is_true(seen)
+        _assert_the_tenant_is_linked(seen)
+        _assert_the_stranger_is_unknown(seen)
+        _assert_the_statuses_count(seen)
+        assert (seen.exit_code, seen.is_anything_left, seen.is_database_left) == (0, False, False)
+        _assert_the_texts_stayed(seen)
 
 
-class TestWelcome:
-    def test_names_both_ports_and_where_the_database_is(self, newcomer: Newcomer) -> None:
-        assert f"http://127.0.0.1:{newcomer.port} " in newcomer.welcome
-        assert f"http://127.0.0.1:{newcomer.simulator_port} " in newcomer.welcome
-        assert "embedded, in " in newcomer.welcome
-
-    def test_shows_commands_that_work_word_for_word_in_another_terminal(self, newcomer: Newcomer) -> None:
-        assert len(newcomer.commands) == _TEXT_COMMANDS
-        for output in newcomer.outputs:
-            assert "text delivered: HTTP 200" in output
-            assert f"http://127.0.0.1:{newcomer.port}/conversations/" in output
+def _assert_the_welcome_is_true(seen: Newcomer) -> None:
+    assert f"http://127.0.0.1:{seen.port} " in seen.welcome
+    assert f"http://127.0.0.1:{seen.simulator_port} " in seen.welcome
+    assert "embedded, in " in seen.welcome
+    assert len(seen.outputs) == 2  # every command of another terminal was typed word for word, and succeeded
+    for output in seen.outputs:
+        assert "text delivered: HTTP 200" in output
+        assert f"http://127.0.0.1:{seen.port}/conversations/" in output
 
 
-class TestTexts:
-    def test_of_a_tenant_is_stored_labelled_and_linked(self, newcomer: Newcomer) -> None:
-        conversation = newcomer.conversations[TENANT.texts_from]
+def _assert_the_tenant_is_linked(seen: Newcomer) -> None:
+    conversation = seen.conversations[TENANT.texts_from]
+    assert (conversation["language_detected"], conversation["tenant_id"]) == ("es", TENANT.tenant_id)
+    assert conversation["tenant_lookup_status"] == "matched"
+    assert [each["content"] for each in conversation["messages"]] == ["Hola, no hay agua caliente"]
 
-        assert (conversation["language_detected"], conversation["tenant_id"]) == ("es", TENANT.tenant_id)
-        assert conversation["tenant_lookup_status"] == "matched"
-        assert [each["content"] for each in conversation["messages"]] == ["Hola, no hay agua caliente"]
 
-    def test_of_a_stranger_is_stored_labelled_and_unknown(self, newcomer: Newcomer) -> None:
-        conversation = newcomer.conversations[STRANGER_NUMBER]
+def _assert_the_stranger_is_unknown(seen: Newcomer) -> None:
+    conversation = seen.conversations[STRANGER_NUMBER]
+    assert (conversation["language_detected"], conversation["tenant_id"]) == ("es", None)
+    assert conversation["tenant_lookup_status"] == "unknown"
+    (message,) = conversation["messages"]
+    assert message["content"] == "Buenas tardes, ¿todavía está libre el apartamento?"
 
-        assert (conversation["language_detected"], conversation["tenant_id"]) == ("es", None)
-        assert conversation["tenant_lookup_status"] == "unknown"
-        assert [each["content"] for each in conversation["messages"]] == [
-            "Buenas tardes, ¿todavía está libre el apartamento?"
-        ]
 
-    def test_get_the_statuses_that_are_reported_in_any_order(self, newcomer: Newcomer) -> None:
-        assert newcomer.statuses_output.count("reported: HTTP 200") == 3
-        assert newcomer.message["delivery_status"] == "delivered"
-        assert {each["event_status"] for each in newcomer.message["status_events"]} == {"sent", "queued", "delivered"}
-        assert newcomer.message["raw_webhook_data"]["Body"] == "Hola, no hay agua caliente"
+def _assert_the_statuses_count(seen: Newcomer) -> None:
+    assert seen.statuses_output.count("reported: HTTP 200") == 3
+    assert seen.message["delivery_status"] == "delivered"
+    assert {each["event_status"] for each in seen.message["status_events"]} == {"sent", "queued", "delivered"}
+    assert seen.message["raw_webhook_data"]["Body"] == "Hola, no hay agua caliente"
 
-    def test_are_found_by_the_next_run(self, newcomer: Newcomer) -> None:
-        for phone, before in newcomer.conversations.items():
-            again = newcomer.found_again[phone]
-            assert again["total"] == 1
-            assert again["messages"][0]["id"] == before["messages"][0]["id"]
-            assert again["language_detected"] == "es"
+
+def _assert_the_texts_stayed(seen: Newcomer) -> None:
+    for phone, before in seen.conversations.items():
+        again = seen.found_again[phone]
+        assert again["total"] == 1
+        assert again["messages"][0]["id"] == before["messages"][0]["id"]
+        assert again["language_detected"] == "es"
 
 
 class TestCtrlC:
-    def test_ends_the_service_the_simulator_and_the_database(self, newcomer: Newcomer) -> None:
-        assert newcomer.exit_code == 0
-        assert newcomer.is_anything_left is False
-        assert newcomer.is_database_left is False
-
     async def test_in_the_middle_of_the_first_start_leaves_nothing_running_and_nothing_broken(
         self, processes: Processes
     ) -> None:

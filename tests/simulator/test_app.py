@@ -57,7 +57,7 @@ class TestTexts:
             (b'{"from": "+15125550142", "copies": 0}', 400),
             (b'{"from": "+15125550142", "message_sid": "SM1"}', 400),
             (b"{", 422),
-            (b"\xff", 400),
+            (b"\xff", 422),
         ],
     )
     def test_bad_input_is_told_in_the_envelope_and_nothing_is_sent(

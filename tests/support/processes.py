@@ -157,7 +157,7 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.data_dir = folder / "data"
+        self.data_dir = folder / "a folder of its own"
         self._started: list[Process] = []
         self._ports: list[socket.socket] = []
 

@@ -181,7 +181,7 @@ _OUTAGES = (
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether the database, not the data, is to blame: it may succeed later, unchanged."""
-    return isinstance(error, _OUTAGES) and not isinstance(error, ValueError)  # asyncpg's refusal of an argument is both
+    return isinstance(error, _OUTAGES)
 
 
 def explain_outage(error: BaseException) -> str:

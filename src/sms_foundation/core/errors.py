@@ -17,7 +17,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class SmsFoundationError(Exception):
@@ -40,6 +40,11 @@ class ValidationError(SmsFoundationError):
     status = 400
     code = "sms.validation_error"
     log_level = logging.INFO
+
+    @classmethod
+    def of_field(cls, field: str, message: str) -> Self:
+        """Name one wrong field, in the form in which all wrong fields are named."""
+        return cls(f"{field}: {message}", details={"fields": [{"field": field, "message": message}]})
 
 
 class MalformedRequestError(SmsFoundationError):

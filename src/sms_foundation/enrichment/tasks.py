@@ -22,7 +22,7 @@ from sms_foundation.enrichment.tenants.errors import (
     ProfileRejectedError,
     ProfileUnavailableError,
 )
-from sms_foundation.enrichment.tenants.lookup import TenantLookup
+from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
 from sms_foundation.enrichment.tenants.profile import TenantProfile
 from sms_foundation.messaging import facts
 from sms_foundation.messaging.facts import ReceivedMessage
@@ -125,7 +125,10 @@ class Enrichment:
             tenant_id = await self._lookup.find(raw, phone)
         except MonitorUnavailableError as error:
             return Lookup.UNAVAILABLE, None, _seconds(error.retry_after_s)
-        return (Lookup.UNKNOWN if tenant_id is None else Lookup.MATCHED), tenant_id, None
+        if tenant_id is not None:
+            return Lookup.MATCHED, tenant_id, None
+        is_asked = self._lookup.health().state is not MonitorState.NOT_CONFIGURED
+        return Lookup.UNKNOWN if is_asked else Lookup.NOT_ASKED, None, None
 
 
 def _seconds(value: float | None) -> timedelta | None:

@@ -60,6 +60,7 @@ FROM silent WHERE c.id = silent.id
 _LIST_WITHOUT_TENANT = """
 SELECT last_message_at, id FROM sms_conversations
 WHERE tenant_id IS NULL AND (last_message_at, id) < ($1, $2) AND last_message_at > $3
+  AND phone_number_canonical ~ '(^|:)[+]'
 ORDER BY last_message_at DESC, id DESC LIMIT $4
 """
 
@@ -147,7 +148,7 @@ async def share_language(connection: Connection, *, tenant_id: str, language: st
 async def list_without_tenant(
     connection: Connection, *, before: tuple[datetime, UUID], since: datetime, limit: int
 ) -> list[tuple[datetime, UUID]]:
-    """Return (last_message_at, id) of conversations without a tenant, most recently active first.
+    """Return (last_message_at, id) of conversations with a phone number and no tenant, most recently active first.
 
     Only those active after `since` and, in that order, behind the key `before`.
     """

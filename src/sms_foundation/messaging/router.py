@@ -169,17 +169,17 @@ def _as_uuid(text: str) -> UUID | None:
 
 def _in_utc(at: datetime, *, field: str) -> datetime:
     if at.tzinfo is None:
-        raise _wrong(field, "needs a time zone, such as Z")
+        raise ValidationError.of_field(field, "needs a time zone, such as Z")
     try:
         return at.astimezone(UTC)
     except OverflowError:  # the first or last day of the calendar, elsewhere
-        raise _wrong(field, "is out of range") from None
+        raise ValidationError.of_field(field, "is out of range") from None
 
 
 def _page_key(cursor: str) -> int:
     seq = int(decode_cursor(cursor, int)[0])
     if not 0 < seq <= _LARGEST_SEQ:
-        raise _wrong("cursor", "is not one of ours")
+        raise ValidationError.of_field("cursor", "is not one of ours")
     return seq
 
 
@@ -194,12 +194,8 @@ def _list_key(cursor: str) -> tuple[datetime | None, UUID]:
         last_id = UUID(id_)
         last_at = datetime.fromisoformat(at) if at else None
     except ValueError:
-        raise _wrong("cursor", "is not one of ours") from None
+        raise ValidationError.of_field("cursor", "is not one of ours") from None
     return (None if last_at is None else _in_utc(last_at, field="cursor")), last_id
-
-
-def _wrong(field: str, message: str) -> ValidationError:
-    return ValidationError(f"{field}: {message}", details={"fields": [{"field": field, "message": message}]})
 
 
 def _conversation(row: asyncpg.Record) -> dict[str, Any]:

@@ -60,7 +60,10 @@ class TestCursor:
         with pytest.raises(ValidationError) as caught:
             decode_cursor(cursor, int)
 
-        assert (caught.value.status, caught.value.details) == (400, {"field": "cursor"})
+        assert (caught.value.status, caught.value.details) == (
+            400,
+            {"fields": [{"field": "cursor", "message": "is not one of ours"}]},
+        )
 
     @given(st.text(max_size=256) | st.binary(max_size=150).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
     def test_of_any_text_is_refused_or_holds_what_was_asked_for(self, cursor: str) -> None:

@@ -249,7 +249,7 @@ class TestFailure:
         handler = Recorder()
         handler.is_open.clear()
         await enqueue(database, [1])
-        async with running(make_runner(database, handler, lease_s=0.1)):
+        async with running(make_runner(database, handler, lease_s=2)):
             row = await until_finished_once(database)
 
         assert (row["last_error"], len(handler.started)) == ("TimeoutError", 1)
@@ -413,7 +413,7 @@ class TestStop:
         runner.start()
         await handler.until_started(1)
 
-        await runner.stop(0.2)
+        await runner.stop(3)  # of which more than half is left to what runs
 
         (row,) = await rows(database)
         assert (row["state"], handler.finished) == ("due", [])
@@ -443,10 +443,13 @@ class TestStop:
         first.start()
         await slow.until_started(1)
         async with running(make_runner(database, quick)):
-            await first.stop(0.2)
+            stopping = asyncio.create_task(first.stop(20))
+            await quick.until_started(5)
+            slow.is_open.set()
+            await stopping
             await until_gone(database)
 
-        assert sorted(quick.numbers) == list(range(6))
+        assert sorted(slow.finished + quick.finished) == list(range(6))
 
     async def test_one_that_never_started_has_nothing_to_stop(self, database: Database) -> None:
         await make_runner(database, Recorder()).stop(5)

@@ -43,7 +43,9 @@ def health_router(
     """Return the health routes. `is_ready` returns None, or in one line why this process should get no requests."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/health", summary="Every dependency, with latencies")
+    down: dict[int | str, dict[str, Any]] = {503: {"description": "The same body, with `ok` false"}}
+
+    @router.get("/health", summary="Every dependency, with latencies", responses=down)
     async def show_health() -> Response:
         """200 while the service can do its work, 503 when a dependency it needs is down."""
         results = await asyncio.gather(*(_run(check) for check in checks.values()))
@@ -57,7 +59,7 @@ def health_router(
         """200 whenever the process can answer at all; a failing database is no reason to restart it."""
         return _json({"ok": True}, 200)
 
-    @router.get("/health/ready", summary="Should this process get requests?")
+    @router.get("/health/ready", summary="Should this process get requests?", responses=down)
     async def show_readiness() -> Response:
         """503, with the reason, while the database is unreachable, the schema is behind, or the process is stopping."""
         reason = await is_ready()

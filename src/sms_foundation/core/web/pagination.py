@@ -55,5 +55,5 @@ def decode_cursor(cursor: str, *types: type) -> list[int | str]:
     except (binascii.Error, ValueError):
         parts = None
     if not isinstance(parts, list) or [type(part) for part in parts] != list(types):
-        raise errors.ValidationError("the cursor is not one of ours", details={"field": "cursor"})
+        raise errors.ValidationError.of_field("cursor", "is not one of ours")
     return parts
