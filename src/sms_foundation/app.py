@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from sms_foundation import __version__
 from sms_foundation.core.config import LOCAL_AUTH_TOKEN, Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
-from sms_foundation.core.errors import MethodNotAllowedError
 from sms_foundation.core.web.auth import internal_access
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import install_error_handlers
@@ -98,10 +97,8 @@ class _WebhooksFirst:
         endpoint = self._webhooks.get(scope["path"]) if scope["type"] == "http" else None
         if endpoint is None:
             await self._rest(scope, receive, send)
-        elif scope["method"] == "POST":
-            await endpoint(scope, receive, send)
         else:
-            raise MethodNotAllowedError("webhooks are POSTed")
+            await endpoint(scope, receive, send)
 
 
 async def _start_migrating(database: Database) -> asyncio.Task[None]:

@@ -176,15 +176,21 @@ class TestEmbeddedServerIsKilled:
         pid_file = processes.data_dir / "data" / "postmaster.pid"
         assert (await _text(service, "SM1")).status == 200
         first_pid = _postmaster(pid_file)
+        assert first_pid is not None
 
         os.kill(first_pid, signal.SIGKILL)
 
+        # A connection's own server process may outlive the postmaster for a moment: then SM2 is stored at once.
         failures = await _until_stored(service, "SM2")
         assert set(failures) <= {503}
+
+        async def is_started_again() -> bool:
+            return _postmaster(pid_file) not in (None, first_pid)
+
+        await eventually(is_started_again, "another postmaster runs")
         await service.until_ready()
         sids = [each["twilio_sid"] for each in (await service.conversation())["messages"]]
         assert sids == ["SM2", "SM1"]
-        assert _postmaster(pid_file) != first_pid
         _assert_no_traceback(service)
 
         service.signal(signal.SIGTERM)
@@ -195,5 +201,8 @@ class TestEmbeddedServerIsKilled:
         assert "5550123" not in server_log
 
 
-def _postmaster(pid_file: Path) -> int:
-    return int(pid_file.read_text().splitlines()[0])
+def _postmaster(pid_file: Path) -> int | None:
+    try:
+        return int(pid_file.read_text().splitlines()[0])
+    except (FileNotFoundError, IndexError):  # none runs, or one is just writing it
+        return None

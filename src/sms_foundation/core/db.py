@@ -161,6 +161,14 @@ _RACES = (
     # Two processes inserting the same key: the next try sees the other's row and takes the quiet road.
     asyncpg.UniqueViolationError,
 )
+_BROKEN_CONNECTIONS = (
+    ConnectionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
 _OUTAGES = (
     OSError,
     TimeoutError,
@@ -201,7 +209,7 @@ async def retry_races(attempt: Callable[[], Awaitable[T]], *, attempts: int = 4)
         except _RACES:
             if not left:
                 raise
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError):
+        except _BROKEN_CONNECTIONS:
             if left < attempts - 1:
                 raise
     raise AssertionError("unreachable")

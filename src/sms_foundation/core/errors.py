@@ -74,6 +74,10 @@ class MethodNotAllowedError(SmsFoundationError):
     code = "sms.method_not_allowed"
     log_level = logging.INFO
 
+    def __init__(self, message: str, *, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
 
 class PayloadTooLargeError(SmsFoundationError):
     status = 413

@@ -11,7 +11,13 @@ from typing import Any
 from starlette.background import BackgroundTask
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sms_foundation.core.errors import ForbiddenError, SmsFoundationError, UnavailableError, ValidationError
+from sms_foundation.core.errors import (
+    ForbiddenError,
+    MethodNotAllowedError,
+    SmsFoundationError,
+    UnavailableError,
+    ValidationError,
+)
 from sms_foundation.core.phone import canonical_address, mask
 from sms_foundation.core.web.errors import as_public_error, error_response
 from sms_foundation.core.work.queue import Work
@@ -93,6 +99,8 @@ class _Webhook:
         background = None
         refusal: SmsFoundationError | None = None
         try:
+            if scope["method"] != "POST":
+                raise MethodNotAllowedError("webhooks are POSTed", allowed="POST")
             pairs = await self._authentic_pairs(scope, receive)
             outcome, background = await self._accept(pairs, fields)
         except Exception as error:  # noqa: BLE001  # every failure has an answer, and none is a 500 by surprise

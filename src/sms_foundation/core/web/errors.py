@@ -16,6 +16,7 @@ from sms_foundation.core.clock import utc_now
 from sms_foundation.core.db import explain_outage, is_outage
 from sms_foundation.core.errors import (
     MalformedRequestError,
+    MethodNotAllowedError,
     NotFoundError,
     SmsFoundationError,
     UnavailableError,
@@ -51,6 +52,8 @@ def error_response(error: SmsFoundationError, request_id: str) -> Response:
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, MethodNotAllowedError):
+        headers["Allow"] = error.allowed
     return Response(
         orjson.dumps({"error": body}, option=orjson.OPT_UTC_Z, default=str),
         status_code=error.status,
