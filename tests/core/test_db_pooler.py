@@ -9,6 +9,7 @@ from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from sms_foundation.core.db import Database, DatabaseUrl, parse_database_url
@@ -174,8 +175,12 @@ class TestMigrations:
                 assert await schema_problem(connection) is None
             await database.close()
 
-    async def test_run_where_another_process_left_its_statements(self, empty_url: DatabaseUrl) -> None:
-        """On a single backend, the names of its prepared statements are sure to be taken."""
+    async def test_leave_no_statement_behind_for_another_process_to_run_into(self, empty_url: DatabaseUrl) -> None:
+        """A second process gives its statements the same names; on a single backend they would be taken."""
         async with pooler_for(empty_url, backends=1) as pooler:
+            url = through(pooler, empty_url)
             for _ in range(2):
-                await migrate_in_child(through(pooler, empty_url))
+                await migrate_in_child(url)
+            connection = await asyncpg.connect(url.dsn, statement_cache_size=0)
+            assert await connection.fetch("SELECT name FROM pg_prepared_statements WHERE name <> ''") == []
+            await connection.close()

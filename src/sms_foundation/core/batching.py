@@ -57,6 +57,7 @@ class Batcher(Generic[Item, Result]):
         self._on_written = on_written
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
+        self._abandoned: set[asyncio.Future[Sequence[Result]]] = set()
 
     @property
     def waiting(self) -> int:
@@ -99,8 +100,7 @@ class Batcher(Generic[Item, Result]):
     async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> Exception | None:
         """Write `batch` and answer everybody in it. Returns the error that is no item's fault, if there was one."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                results = await self._write([item for item, _ in batch])
+            results = await self._write_in_time([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001  # handed to whoever waits
             if not self._is_item_to_blame(error):
                 _fail([*batch, *self._waiting], error)
@@ -120,6 +120,29 @@ class Batcher(Generic[Item, Result]):
             if not future.done():  # a caller that went away has cancelled it
                 future.set_result(result)
         return None
+
+    async def _write_in_time(self, items: list[Item]) -> Sequence[Result]:
+        """Run `write`, for `timeout_s` at most: one that hangs is left to end by itself, however long that takes.
+
+        asyncio.timeout would wait for the cancelled call to clean up, which a silent database can hold up for long.
+        """
+        write = asyncio.ensure_future(self._write(items))
+        try:
+            await asyncio.wait([write], timeout=self._timeout_s)
+        except asyncio.CancelledError:
+            write.cancel()
+            raise
+        if write.done():
+            return write.result()
+        write.cancel()
+        self._abandoned.add(write)
+        write.add_done_callback(self._forget)
+        raise TimeoutError
+
+    def _forget(self, write: asyncio.Future[Sequence[Result]]) -> None:
+        self._abandoned.discard(write)
+        if not write.cancelled():
+            write.exception()  # looked at, so that asyncio does not report it: everybody was told already
 
     async def _write_one_by_one(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> Exception | None:
         for done, each in enumerate(batch, start=1):

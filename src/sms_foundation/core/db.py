@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import asyncpg
@@ -118,9 +118,7 @@ class Database:
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a pooled asyncpg connection; each statement commits by itself."""
-        # The timer is for a wait; with a free connection at hand it would only cost.
-        timeout_s = None if self.pool.get_idle_size() else self._acquire_timeout_s
-        return cast(AbstractAsyncContextManager[Connection], self.pool.acquire(timeout=timeout_s))
+        return _Lent(self.pool, self._acquire_timeout_s)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -139,6 +137,26 @@ class Database:
                 await self.pool.close()
         except TimeoutError:
             self.pool.terminate()
+
+
+class _Lent(AbstractAsyncContextManager[Connection]):
+    """A pooled connection for the length of a block; taking it and giving it back are bounded."""
+
+    __slots__ = ("_connection", "_pool", "_timeout_s")
+
+    def __init__(self, pool: Pool, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> Connection:
+        # The timer is for a wait; with a free connection at hand it would only cost.
+        timeout_s = None if self._pool.get_idle_size() else self._timeout_s
+        self._connection = await self._pool.acquire(timeout=timeout_s)
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        # After a cancelled statement this waits for the server's word, which may never come.
+        await self._pool.release(self._connection, timeout=self._timeout_s)
 
 
 def _session_settings(url: DatabaseUrl, settings: Settings) -> dict[str, str]:

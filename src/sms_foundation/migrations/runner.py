@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from uuid import uuid4
 
 import asyncpg
 from alembic import command
@@ -72,12 +71,9 @@ async def locked_connection(url: DatabaseUrl) -> AsyncIterator[AsyncConnection]:
     """
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        connect_args={
-            "async_creator_fn": partial(_connect, url),
-            # Behind a transaction pooler a statement outlives us on its backend: nobody must meet its name again.
-            "prepared_statement_name_func": lambda: f"sms_foundation_{uuid4().hex}",
-            "prepared_statement_cache_size": 0,
-        },
+        # Without caches every statement is the unnamed one. Behind a transaction pooler a name would stay on its
+        # backend, for the next process to run into.
+        connect_args={"async_creator_fn": partial(_connect, url), "prepared_statement_cache_size": 0},
         poolclass=NullPool,
     )
     try:
