@@ -22,6 +22,7 @@ from sms_foundation.core.web.health import Check, CheckResult, State, health_rou
 from sms_foundation.core.web.openapi import document_api
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_BACKLOG, WORK_OLDEST_DUE_SECONDS
+from sms_foundation.enrichment.language import detect
 from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
 from sms_foundation.messaging.delivery import ReceiptStore
 from sms_foundation.messaging.ingest import MessageStore
@@ -55,6 +56,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
             messages, receipts = _install_edge(app, webhooks, settings, core, readiness)
             schema = await _start_migrating(core.database) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
+            warming = asyncio.create_task(_warm_up(core.database))
             if settings.work_in_process:
                 core.runner.start()
             # What has been loaded stays: the collector need not walk through it again and again, 20 ms each time.
@@ -66,6 +68,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
             finally:
                 readiness.is_stopping = True
                 recurring.cancel()
+                warming.cancel()
                 if schema is not None:
                     schema.cancel()
                 with suppress(TimeoutError):  # whoever still waits for a silent database was answered already
@@ -99,6 +102,13 @@ class _WebhooksFirst:
             await self._rest(scope, receive, send)
         else:
             await endpoint(scope, receive, send)
+
+
+async def _warm_up(database: Database) -> None:
+    """Have connections and the lexicon ready before the first text asks for them."""
+    detect("hola")
+    with suppress(Exception):  # an unreachable database is everybody else's to report
+        await database.warm_up()
 
 
 async def _start_migrating(database: Database) -> asyncio.Task[None]:
