@@ -52,21 +52,18 @@ FROM c CROSS JOIN LATERAL (
 ORDER BY conversation_seq DESC NULLS FIRST
 """  # noqa: S608  # put together from constants only
 
-_LIST = f"""
-SELECT {_CONVERSATION_COLUMNS}
-FROM sms_conversations AS c
-WHERE ($1::text IS NULL OR c.tenant_id = $1) AND ($2::text IS NULL OR c.language_detected = $2)
-  AND ($3::text IS NULL OR c.workflow_type = $3) AND ($4::text IS NULL OR c.workflow_id = $4)
-  AND ($5::text IS NULL OR c.conversation_status = $5) AND ($6::timestamptz IS NULL OR c.last_message_at >= $6)
-  AND ($7::bool IS NULL OR (c.tenant_id IS NULL) = $7)
-  AND %s
-ORDER BY c.last_message_at DESC, c.id DESC
-LIMIT $8
-"""  # noqa: S608
-# Three statements, so that each starts in the index where its page does. Conversations without a message come first.
-_LIST_FROM_START = _LIST % "true"
-_LIST_AFTER_SILENT = _LIST % "(c.last_message_at IS NOT NULL OR c.id < $9)"
-_LIST_AFTER = _LIST % "(c.last_message_at, c.id) < ($9, $10)"
+# Put together from the conditions that are asked for, so that each has the plan it deserves.
+_LIST = f"SELECT {_CONVERSATION_COLUMNS} FROM sms_conversations AS c WHERE true"  # noqa: S608
+_LIST_ORDER = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT "
+_CONDITIONS = {
+    "tenant_id": "c.tenant_id = {}",
+    "language": "c.language_detected = {}",
+    "workflow_type": "c.workflow_type = {}",
+    "workflow_id": "c.workflow_id = {}",
+    "conversation_status": "c.conversation_status = {}",
+    "since": "c.last_message_at >= {}",
+    "is_tenant_unknown": "(c.tenant_id IS NULL) = {}",
+}
 
 _FIND_MESSAGE = f"""
 SELECT {_MESSAGE_COLUMNS},
@@ -115,23 +112,25 @@ async def list_conversations(
 
     Only those after the key `after`, (last_message_at, id), when given.
     """
-    statement: str = _LIST_FROM_START
-    key: tuple[object, ...] = ()
+    arguments: list[object] = []
+
+    def bind(value: object) -> str:
+        arguments.append(value)
+        return f"${len(arguments)}"
+
+    conditions = [
+        condition.format(bind(value))
+        for name, condition in _CONDITIONS.items()
+        if (value := getattr(wanted, name)) is not None
+    ]
     if after is not None:
         last_at, last_id = after
-        statement, key = (_LIST_AFTER_SILENT, (last_id,)) if last_at is None else (_LIST_AFTER, after)
-    rows: list[asyncpg.Record] = await connection.fetch(
-        statement,
-        wanted.tenant_id,
-        wanted.language,
-        wanted.workflow_type,
-        wanted.workflow_id,
-        wanted.conversation_status,
-        wanted.since,
-        wanted.is_tenant_unknown,
-        limit,
-        *key,
-    )
+        if last_at is None:  # conversations without a message come first
+            conditions.append(f"(c.last_message_at IS NOT NULL OR c.id < {bind(last_id)})")
+        else:
+            conditions.append(f"(c.last_message_at, c.id) < ({bind(last_at)}, {bind(last_id)})")
+    statement = " AND ".join([_LIST, *conditions]) + _LIST_ORDER + bind(limit)
+    rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
     return rows
 
 

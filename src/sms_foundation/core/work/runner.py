@@ -52,8 +52,10 @@ class Again:
 Outcome = Done | Retry | Again
 Handler = Callable[[Work], Awaitable[Outcome]]
 
-# While the edge is busy: enough to show life and keep the first texts of a burst from waiting for its end.
-_TRICKLE_INTERVAL_S = 0.01
+# While the edge is busy: enough to show life and keep the first texts of a burst from waiting for its end. Some at
+# once, because together they cost a third of what they cost one by one.
+_TRICKLE_ROWS = 10
+_TRICKLE_INTERVAL_S = 0.25
 
 
 class WorkRunner:
@@ -88,6 +90,7 @@ class WorkRunner:
         self._wake = asyncio.Event()
         self._gate = asyncio.Lock()
         self._next_trickle = 0.0
+        self._trickle_left = 0
         self._finisher = Batcher(self._finish_batch, is_item_to_blame=lambda error: not is_outage(error), max_items=256)
         self._feeder: asyncio.Task[None] | None = None
         self._consumers: list[asyncio.Task[None]] = []
@@ -205,12 +208,15 @@ class WorkRunner:
             await self._run(work)
 
     async def _give_way(self) -> None:
-        while self._is_edge_busy():
+        while self._is_edge_busy() and not self._is_stopping:
             now = monotonic()
-            if now >= self._next_trickle or self._is_stopping:
+            if now >= self._next_trickle:
                 self._next_trickle = now + _TRICKLE_INTERVAL_S
+                self._trickle_left = _TRICKLE_ROWS
+            if self._trickle_left:
+                self._trickle_left -= 1
                 return
-            await asyncio.sleep(_TRICKLE_INTERVAL_S / 2)
+            await asyncio.sleep(_TRICKLE_INTERVAL_S / 10)
 
     async def _run(self, work: Work) -> None:
         started = monotonic()
