@@ -232,16 +232,18 @@ class TestFailure:
             assert handler.started[-1].attempts == 1
 
     @pytest.mark.parametrize("outcome", [Retry("away", is_outage=True), ConnectionRefusedError("away"), TimeoutError()])
-    async def test_by_an_outage_is_never_dead(self, database: Database, outcome: Outcome | Exception) -> None:
+    async def test_by_an_outage_is_never_dead_and_uses_up_half_the_attempts_at_most(
+        self, database: Database, outcome: Outcome | Exception
+    ) -> None:
         handler = Recorder(outcome)
         await enqueue(database, [1])
-        async with running(make_runner(database, handler, max_attempts=1)):
-            for attempt in range(1, 5):
+        async with running(make_runner(database, handler, max_attempts=4)):
+            for attempt in range(1, 7):
                 await handler.until_started(attempt)
                 assert (await until_finished_once(database))["state"] == "due"
                 await make_due(database)
 
-        assert [work.attempts for work in handler.started[:4]] == [1, 2, 3, 4]
+        assert [work.attempts for work in handler.started[:6]] == [1, 2, 3, 3, 3, 3]
 
     async def test_by_taking_longer_than_half_the_lease_ends_before_somebody_else_begins(
         self, database: Database
@@ -252,7 +254,7 @@ class TestFailure:
         async with running(make_runner(database, handler, lease_s=2)):
             row = await until_finished_once(database)
 
-        assert (row["last_error"], len(handler.started)) == ("TimeoutError", 1)
+        assert (row["last_error"], len(handler.started)) == ("took longer than half its lease", 1)
 
     async def test_recurring_work_is_due_again_after_its_pause_with_no_attempt_counted(
         self, database: Database

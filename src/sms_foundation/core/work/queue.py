@@ -108,7 +108,7 @@ RETURNING w.id
 _RESCHEDULE = """
 UPDATE work
 SET state = CASE WHEN $3::interval IS NULL THEN 'dead' ELSE 'due' END,
-    run_at = now() + coalesce($3, interval '0'), attempts = CASE WHEN $5 THEN 0 ELSE attempts END, last_error = $4,
+    run_at = now() + coalesce($3, interval '0'), attempts = least(attempts, $5), last_error = $4,
     lease_token = NULL, lease_until = NULL
 WHERE id = $1 AND lease_token = $2
 """
@@ -196,19 +196,25 @@ async def finish(connection: Connection, done: Sequence[Work]) -> set[int]:
     return {row[0] for row in rows}
 
 
-async def retry_later(connection: Connection, work: Work, *, delay: timedelta, error: str) -> None:
-    """Make the row due again after `delay`; a no-op when the lease is no longer ours."""
-    await connection.execute(_RESCHEDULE, work.id, work.lease_token, delay, error[:500], False)
+async def retry_later(
+    connection: Connection, work: Work, *, delay: timedelta, error: str, attempts_at_most: int | None = None
+) -> None:
+    """Make the row due again after `delay`; a no-op when the lease is no longer ours.
+
+    `attempts_at_most` forgets the attempts above it.
+    """
+    attempts = work.attempts if attempts_at_most is None else attempts_at_most
+    await connection.execute(_RESCHEDULE, work.id, work.lease_token, delay, error[:500], attempts)
 
 
 async def run_again(connection: Connection, work: Work, *, delay: timedelta) -> None:
     """Make a recurring row due again after a success: attempts start from zero."""
-    await connection.execute(_RESCHEDULE, work.id, work.lease_token, delay, None, True)
+    await connection.execute(_RESCHEDULE, work.id, work.lease_token, delay, None, 0)
 
 
 async def put_aside(connection: Connection, work: Work, *, error: str) -> None:
     """Mark the row dead: kept with its error, run by nobody until replayed."""
-    await connection.execute(_RESCHEDULE, work.id, work.lease_token, None, error[:500], False)
+    await connection.execute(_RESCHEDULE, work.id, work.lease_token, None, error[:500], work.attempts)
 
 
 async def give_back(connection: Connection, held: Iterable[Work]) -> None:

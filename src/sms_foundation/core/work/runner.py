@@ -52,6 +52,9 @@ class Again:
 Outcome = Done | Retry | Again
 Handler = Callable[[Work], Awaitable[Outcome]]
 
+# Attempts that an outage can use up: after it, work is tried within about a minute, and has most of its attempts left.
+_OUTAGE_ATTEMPTS = 5
+
 # While the edge is busy: enough to show life and keep the first texts of a burst from waiting for its end. Some at
 # once, because together they cost a third of what they cost one by one.
 _TRICKLE_ROWS = 10
@@ -222,11 +225,16 @@ class WorkRunner:
         started = monotonic()
         outcome: Outcome
         try:
-            async with asyncio.timeout(self.lease.total_seconds() / 2):
+            async with asyncio.timeout(self.lease.total_seconds() / 2) as limit:
                 outcome = await self._handlers[work.kind](work)
         except Exception as error:  # whatever it is, the row must be retried or put aside
             # The text of an unexpected error may quote a message; its type does not.
-            outcome = Retry(explain_outage(error), is_outage=True) if is_outage(error) else Retry(type(error).__name__)
+            if limit.expired():
+                outcome = Retry("took longer than half its lease")
+            elif is_outage(error):
+                outcome = Retry(explain_outage(error), is_outage=True)
+            else:
+                outcome = Retry(type(error).__name__)
             if not outcome.is_outage:
                 log.exception("work.failed", kind=work.kind, work_id=work.id, attempts=work.attempts)
         WORK_SECONDS.labels(work.kind).observe(monotonic() - started)
@@ -253,10 +261,11 @@ class WorkRunner:
                 async with self._database.connection() as connection:
                     await queue.put_aside(connection, work, error=reason)
                 return "dead"
-            case Retry(reason, delay):
+            case Retry(reason, delay, is_outage):
+                at_most = min(_OUTAGE_ATTEMPTS, self._max_attempts // 2) if is_outage else None
                 async with self._database.connection() as connection:
                     pause = max(delay or timedelta(0), backoff(work.attempts))
-                    await queue.retry_later(connection, work, delay=pause, error=reason)
+                    await queue.retry_later(connection, work, delay=pause, error=reason, attempts_at_most=at_most)
                 return "retry"
 
     async def _finish_batch(self, done: Iterable[Work]) -> list[None]:
