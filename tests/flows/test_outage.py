@@ -1,6 +1,7 @@
 """The database away, silent or dying: what is acknowledged is stored, and the service comes back by itself."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -56,7 +57,7 @@ async def _until_enriched(database: Database) -> None:
 def _assert_no_traceback(service: ServiceProcess) -> None:
     assert "Traceback" not in service.log
     for event in service.events:  # each line is JSON, and none is a defect
-        assert "error_at" not in event, event
+        assert "error_at" not in event, json.dumps(event)
         assert "\n" not in str(event.get("error", ""))
 
 

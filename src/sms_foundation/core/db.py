@@ -161,9 +161,21 @@ class _Lent(AbstractAsyncContextManager[Connection]):
         self._connection = await self._pool.acquire(timeout=timeout_s)
         return self._connection
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         # After a cancelled statement this waits for the server's word, which may never come.
-        await self._pool.release(self._connection, timeout=self._timeout_s)
+        release = self._pool.release(self._connection, timeout=self._timeout_s)
+        if error_type is None:
+            await release
+            return
+        # Whoever is cancelled here a second time leaves; that the release then fails is nobody's news.
+        task = asyncio.ensure_future(release)
+        task.add_done_callback(_look_at)
+        await asyncio.shield(task)
+
+
+def _look_at(task: asyncio.Future[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _session_settings(url: DatabaseUrl, settings: Settings) -> dict[str, str]:

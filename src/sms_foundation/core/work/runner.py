@@ -235,7 +235,9 @@ class WorkRunner:
                 outcome = Retry(explain_outage(error), is_outage=True)
             else:
                 outcome = Retry(type(error).__name__)
-            if not outcome.is_outage:
+            if limit.expired():
+                log.warning("work.too_slow", kind=work.kind, work_id=work.id, attempts=work.attempts)
+            elif not outcome.is_outage:
                 log.exception("work.failed", kind=work.kind, work_id=work.id, attempts=work.attempts)
         WORK_SECONDS.labels(work.kind).observe(monotonic() - started)
         try:
@@ -262,7 +264,7 @@ class WorkRunner:
                     await queue.put_aside(connection, work, error=reason)
                 return "dead"
             case Retry(reason, delay, is_outage):
-                at_most = min(_OUTAGE_ATTEMPTS, self._max_attempts // 2) if is_outage else None
+                at_most = max(min(_OUTAGE_ATTEMPTS, self._max_attempts // 2), 1) if is_outage else None
                 async with self._database.connection() as connection:
                     pause = max(delay or timedelta(0), backoff(work.attempts))
                     await queue.retry_later(connection, work, delay=pause, error=reason, attempts_at_most=at_most)
