@@ -31,6 +31,7 @@ _SECRET_KEYS = frozenset(
 # Made by ourselves, or masked already: looked at by nobody's regular expression.
 _HARMLESS_KEYS = frozenset("timestamp request_id event service level route method outcome phone".split())
 _NESTED = (dict, list, tuple, BaseException)
+_NUMBERS = (int, float)
 _number_like = re.compile(r"(?<![\w.+-])(?:\+\d{7,15}|\d{10,15})(?![\w-])|%2B\d{7,15}")
 
 
@@ -114,7 +115,7 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
     for key, value in event.items():
         if key in _SECRET_KEYS:
             event[key] = "[redacted]"
-        elif key in _HARMLESS_KEYS:
+        elif key in _HARMLESS_KEYS or isinstance(value, _NUMBERS):
             continue
         elif isinstance(value, str):
             if len(value) >= 8:

@@ -31,7 +31,7 @@ from sms_foundation.providers.twilio.authenticity import (
     TwilioAuthenticator,
 )
 from sms_foundation.providers.twilio.webhook import PROVIDER, Pairs, parse_form, parse_inbound, parse_status
-from sms_foundation.webhooks.form import header, read_form_body
+from sms_foundation.webhooks.form import first_headers, read_form_body
 from sms_foundation.webhooks.metrics import WEBHOOKS
 
 SMS_PATH = "/webhook/twilio/sms"
@@ -116,13 +116,14 @@ class _Webhook:
             await background()
 
     async def _authentic_pairs(self, scope: Scope, receive: Receive) -> Pairs:
-        body = await read_form_body(scope, receive, limit_bytes=self._max_bytes)
+        headers = first_headers(scope)
+        body = await read_form_body(headers, receive, limit_bytes=self._max_bytes)
         pairs = parse_form(body)
         self._authenticator.check(
             path_and_query=_path_and_query(scope),
             pairs=pairs,
-            signature=header(scope, SIGNATURE_HEADER),
-            signature_settings=header(scope, SIGNATURE_SETTINGS_HEADER),
+            signature=headers.get(SIGNATURE_HEADER, b""),
+            signature_settings=headers.get(SIGNATURE_SETTINGS_HEADER, b""),
         )
         return pairs
 
