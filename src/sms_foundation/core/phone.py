@@ -5,6 +5,7 @@ channel address such as `whatsapp:+14155550123`. Every function takes any text w
 """
 
 import re
+from enum import StrEnum
 from typing import Final, NewType
 from urllib.parse import unquote
 
@@ -12,6 +13,16 @@ import phonenumbers
 
 E164 = NewType("E164", str)
 """A number as ITU-T E.164 writes it: `+`, then 7 to 15 ASCII digits."""
+
+
+class SenderType(StrEnum):
+    """What kind of address a sender is; carriers and providers treat them differently."""
+
+    LONG_CODE = "long_code"
+    TOLL_FREE = "toll_free"
+    SHORT_CODE = "short_code"
+    ALPHANUMERIC = "alphanumeric"
+
 
 _MAX_ADDRESS_LENGTH: Final = 128  # the address is a unique key, and PostgreSQL refuses keys of a few kilobytes
 _unstorable: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")  # controls, and what UTF-8 cannot carry
@@ -65,6 +76,33 @@ def bare_number(address: str) -> str:
 def is_phone_number(address: str) -> bool:
     """Tell whether a canonical address is an E.164 number, behind whatever channel prefix."""
     return _is_e164(bare_number(address)) is not None
+
+
+def is_short_code(address: str) -> bool:
+    """Tell whether a canonical address is a short code: 3 to 8 digits."""
+    return _is_short_code(address) is not None
+
+
+def sender_type(address: str) -> SenderType:
+    """Return what kind of sender a canonical address is; behind a channel prefix it counts as the number it is."""
+    number = bare_number(address)
+    if _is_short_code(number):
+        return SenderType.SHORT_CODE
+    if not _is_e164(number):
+        return SenderType.ALPHANUMERIC
+    is_toll_free = phonenumbers.number_type(phonenumbers.parse(number)) == phonenumbers.PhoneNumberType.TOLL_FREE
+    return SenderType.TOLL_FREE if is_toll_free else SenderType.LONG_CODE
+
+
+def country_of(address: str) -> str | None:
+    """Return the ISO 3166 code of an E.164 number's country; None for all else, and where a code has several."""
+    number = bare_number(address)
+    if not _is_e164(number):
+        return None
+    try:
+        return phonenumbers.region_code_for_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return None
 
 
 def lookup_variants(raw: str, canonical: str) -> list[str]:

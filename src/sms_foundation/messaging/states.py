@@ -10,6 +10,8 @@ from sms_foundation.providers.base import MessageStatus
 RANKS: dict[MessageStatus, int] = {
     MessageStatus.RECEIVING: 0,
     MessageStatus.RECEIVED: 1,
+    # Whatever a provider reports about a message of unknown fate settles it.
+    MessageStatus.UNKNOWN: 1,
     MessageStatus.ACCEPTED: 2,
     MessageStatus.SCHEDULED: 2,
     MessageStatus.QUEUED: 3,
@@ -19,11 +21,12 @@ RANKS: dict[MessageStatus, int] = {
     MessageStatus.DELIVERED: 7,
     MessageStatus.UNDELIVERED: 7,
     MessageStatus.FAILED: 7,
+    MessageStatus.EXPIRED: 7,
     MessageStatus.CANCELED: 7,
     MessageStatus.READ: 8,
 }
 # Nothing follows these, not even `read`.
-ENDS = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED, MessageStatus.CANCELED})
+ENDS = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED, MessageStatus.EXPIRED, MessageStatus.CANCELED})
 
 
 def next_status(current: MessageStatus, reported: MessageStatus | None) -> MessageStatus:

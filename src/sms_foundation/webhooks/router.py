@@ -23,11 +23,10 @@ from sms_foundation.core.web.errors import as_public_error, error_response
 from sms_foundation.core.work.queue import Work
 from sms_foundation.messaging.delivery import ReceiptStore
 from sms_foundation.messaging.ingest import MessageStore
-from sms_foundation.providers.base import WebhookParseError
+from sms_foundation.providers.errors import NotAuthenticError, WebhookParseError
 from sms_foundation.providers.twilio.authenticity import (
     SIGNATURE_HEADER,
     SIGNATURE_SETTINGS_HEADER,
-    NotAuthenticError,
     TwilioAuthenticator,
 )
 from sms_foundation.providers.twilio.webhook import PROVIDER, Pairs, parse_form, parse_inbound, parse_status

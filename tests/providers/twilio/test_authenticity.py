@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twilio.request_validator import HMAC_SHA1, get_signature_algorithm
 
-from sms_foundation.providers.twilio.authenticity import NotAuthenticError, TwilioAuthenticator
+from sms_foundation.providers.errors import NotAuthenticError
+from sms_foundation.providers.twilio.authenticity import TwilioAuthenticator
 from sms_foundation.providers.twilio.signature import sign
 
 BASE = "https://sms.example.com"

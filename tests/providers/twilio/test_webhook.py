@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sms_foundation.providers.base import InboundSms, Media, MessageStatus, StatusReport, WebhookParseError
+from sms_foundation.providers.base import InboundSms, Media, MessageStatus, StatusReport
+from sms_foundation.providers.errors import WebhookParseError
 from sms_foundation.providers.twilio.webhook import (
     PROVIDER,
     Pairs,
@@ -269,7 +270,7 @@ class TestParseStatus:
             report.raw,
         )
 
-    @pytest.mark.parametrize("known", list(MessageStatus))
+    @pytest.mark.parametrize("known", sorted(set(MessageStatus) - {MessageStatus.UNKNOWN, MessageStatus.EXPIRED}))
     def test_knows_every_documented_status(self, known: MessageStatus) -> None:
         assert status(MessageStatus=known.value).status is known
 

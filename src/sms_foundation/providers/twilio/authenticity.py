@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from sms_foundation.providers.errors import NotAuthenticError
 from sms_foundation.providers.twilio.signature import verify_signature
 from sms_foundation.providers.twilio.webhook import Pairs, account_sid
 
@@ -9,14 +10,6 @@ SIGNATURE_HEADER = b"x-twilio-signature"
 # Announces another algorithm or key than the account's token. Source: twilio-python 9.13.0, request_validator.py.
 SIGNATURE_SETTINGS_HEADER = b"x-twilio-webhooks-signature-settings"
 _TOKEN_ALGORITHM = b"HMAC_SHA1"
-
-
-class NotAuthenticError(Exception):
-    """The webhook is refused; `reason` is a bounded label."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class TwilioAuthenticator:

@@ -10,8 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from sms_foundation.providers.base import InboundSms, Media, StatusReport, WebhookParseError
+from sms_foundation.providers.base import InboundSms, Media, StatusReport
 from sms_foundation.providers.base import parse_status as word_to_status
+from sms_foundation.providers.errors import WebhookParseError
 
 PROVIDER = "twilio"
 
