@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from datetime import timedelta
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation import __version__
+from sms_foundation.compat.router import compat_router
 from sms_foundation.core.config import LOCAL_AUTH_TOKEN, Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
 from sms_foundation.core.web.auth import internal_access
@@ -24,13 +25,15 @@ from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_BACKLOG, WORK_OLDEST_DUE_SECONDS
 from sms_foundation.enrichment.language import detect
 from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
-from sms_foundation.messaging.delivery import ReceiptStore
 from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.messaging.outbound.accept import MessageAcceptor
+from sms_foundation.messaging.outbound.requests import SendingLimits
+from sms_foundation.messaging.outbound.router import sending_router
+from sms_foundation.messaging.outbound.service import SendingService
 from sms_foundation.messaging.router import history_router
 from sms_foundation.migrations.child import migrate_in_child
 from sms_foundation.migrations.state import schema_problem
-from sms_foundation.providers.twilio.authenticity import TwilioAuthenticator
-from sms_foundation.webhooks.openapi import WEBHOOK_PATHS
+from sms_foundation.webhooks.openapi import webhook_paths
 from sms_foundation.webhooks.router import webhook_routes
 from sms_foundation.worker import Core, keep_recurring_work, open_core
 
@@ -53,12 +56,14 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_core(settings, url, is_edge_busy=load.is_busy) as core:
-            messages, receipts = _install_edge(app, webhooks, settings, core, readiness)
+            messages, acceptor = _install_edge(app, webhooks, settings, core, readiness)
             schema = await _start_migrating(core.database) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
             warming = asyncio.create_task(_warm_up(core.database))
             if settings.work_in_process:
-                core.runner.start()
+                core.start()
+            else:
+                core.states.start()
             # What has been loaded stays: the collector need not walk through it again and again, 20 ms each time.
             gc.collect()
             gc.freeze()
@@ -73,8 +78,8 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
                     schema.cancel()
                 with suppress(TimeoutError):  # whoever still waits for a silent database was answered already
                     async with asyncio.timeout(settings.shutdown_timeout_s * 0.05):
-                        await asyncio.gather(messages.close(), receipts.close())
-                await core.runner.stop(settings.shutdown_timeout_s * 0.2)
+                        await asyncio.gather(messages.close(), core.receipts.close(), acceptor.close())
+                await core.stop(settings.shutdown_timeout_s * 0.2)
                 log.info("service.stopped")
 
     webhooks: dict[str, ASGIApp] = {}
@@ -142,7 +147,7 @@ async def _bring_schema_up_to_date(database: Database, has_tried: asyncio.Event)
 
 def _install_edge(
     app: FastAPI, webhooks: dict[str, ASGIApp], settings: Settings, core: Core, readiness: "_Readiness"
-) -> tuple[MessageStore, ReceiptStore]:
+) -> tuple[MessageStore, MessageAcceptor]:
     database = core.database
     messages = MessageStore(
         database,
@@ -151,36 +156,42 @@ def _install_edge(
         room=lambda: core.runner.room,
         timeout_s=settings.webhook_timeout_s,
     )
-    receipts = ReceiptStore(database, timeout_s=settings.webhook_timeout_s)
-    paths: dict[str, Any] = {}
-    if settings.twilio_auth_tokens and settings.public_base_urls:
-        authenticator = TwilioAuthenticator(
-            auth_tokens=settings.twilio_auth_tokens,
-            base_urls=settings.public_base_urls,
-            account_sids=settings.twilio_account_sids,
+    acceptor = MessageAcceptor(database, timeout_s=settings.webhook_timeout_s, on_accepted=core.sender.wake)
+    sending = SendingService(database, acceptor, _sending_limits(settings, core), wake=core.sender.wake)
+    providers = list(core.providers.values()) if settings.public_base_urls else []
+    webhooks.update(
+        webhook_routes(
+            providers,
+            messages,
+            core.receipts,
+            run_soon=core.runner.offer,
+            max_bytes=settings.max_webhook_bytes,
+            default_region=settings.default_region,
         )
-        webhooks.update(
-            webhook_routes(
-                authenticator,
-                messages,
-                receipts,
-                run_soon=core.runner.offer,
-                max_bytes=settings.max_webhook_bytes,
-                default_region=settings.default_region,
-            )
-        )
-        paths = WEBHOOK_PATHS
-    else:
-        log.warning("webhooks.off", reason="TWILIO_AUTH_TOKEN or PUBLIC_BASE_URL is not set")
-    app.include_router(
-        history_router(database, internal_access(settings), default_region=settings.default_region),
     )
+    if not providers:
+        log.warning("webhooks.off", reason="no provider is configured, or PUBLIC_BASE_URL is not set")
+    check_access = internal_access(settings)
+    app.include_router(history_router(database, check_access, default_region=settings.default_region))
+    app.include_router(sending_router(database, sending, check_access))
+    app.include_router(compat_router(sending, check_access))
     app.include_router(
         health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
     )
     app.include_router(_operations_router(database))
-    app.openapi = document_api(app, paths, description=_DESCRIPTION)  # type: ignore[method-assign]  # FastAPI's own way
-    return messages, receipts
+    app.openapi = document_api(app, webhook_paths(providers), description=_DESCRIPTION)  # type: ignore[method-assign]  # FastAPI's own way
+    return messages, acceptor
+
+
+def _sending_limits(settings: Settings, core: Core) -> SendingLimits:
+    validity_s = settings.message_validity_s
+    return SendingLimits(
+        default_region=settings.default_region,
+        providers=frozenset(core.providers),
+        allows_short_codes=any(config.allows_short_codes for config in core.configs),
+        encodes_smartly=settings.smart_encoding,
+        validity=timedelta(seconds=validity_s) if validity_s else None,
+    )
 
 
 class _Readiness:

@@ -6,13 +6,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import uuid4
 
 import structlog
 
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
 from sms_foundation.core.http import HttpClient, create_http_client
+from sms_foundation.core.rates.base import Rates
+from sms_foundation.core.rates.postgres import PostgresRates
 from sms_foundation.core.work import queue
+from sms_foundation.core.work.queue import Priority
 from sms_foundation.core.work.runner import WorkRunner
 from sms_foundation.enrichment.findings import FindingStore
 from sms_foundation.enrichment.jobs import LOOK_UP_CONVERSATION, RECONCILE, TELL_LANGUAGE
@@ -20,21 +24,56 @@ from sms_foundation.enrichment.tasks import Enrichment, recurring_work
 from sms_foundation.enrichment.tenants.lookup import TenantLookup
 from sms_foundation.enrichment.tenants.monitor import MonitorClient
 from sms_foundation.enrichment.tenants.profile import TenantProfile
-from sms_foundation.messaging.jobs import MESSAGE_RECEIVED, RECEIPT_UNMATCHED
+from sms_foundation.messaging.delivery import ReceiptStore
+from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.messaging.jobs import (
+    MESSAGE_RECEIVED,
+    RECEIPT_UNMATCHED,
+    RECONCILE_MESSAGES,
+    RELEASE_MESSAGE,
+    SEND_MESSAGE,
+    TEND_PROVIDERS,
+)
+from sms_foundation.messaging.outbound.dispatch import Dispatcher
+from sms_foundation.messaging.outbound.pace import Pace
+from sms_foundation.messaging.outbound.policy import SendingPolicy, skip_after
+from sms_foundation.messaging.outbound.provider_states import ProviderStates
+from sms_foundation.messaging.outbound.reconcile import Reconciliation, recurring_messaging_work
+from sms_foundation.messaging.outbound.resolve import Resolver
 from sms_foundation.messaging.tasks import ReceiptMatching
 from sms_foundation.migrations.state import schema_problem
+from sms_foundation.providers.base import Provider
+from sms_foundation.providers.configured import configured_providers
+from sms_foundation.providers.registry import AnyProviderConfig, open_provider
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The long-lived collaborators of one process."""
+    """The long-lived collaborators of one process. `runner` does what may wait a little, `sender` sends messages."""
 
     database: Database
     runner: WorkRunner
+    sender: WorkRunner
     lookup: TenantLookup
     enrichment: Enrichment
+    configs: tuple[AnyProviderConfig, ...]
+    providers: dict[str, Provider]
+    states: ProviderStates
+    messages: MessageStore
+    receipts: ReceiptStore
+    reconciliation: Reconciliation
+
+    def start(self) -> None:
+        """Begin with the background work."""
+        self.states.start()
+        self.runner.start()
+        self.sender.start()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Finish or hand back what is under way, within `timeout_s`."""
+        await asyncio.gather(self.runner.stop(timeout_s), self.sender.stop(timeout_s))
 
 
 @asynccontextmanager
@@ -82,6 +121,35 @@ async def open_core(
                     await enrichment.close()
 
         stack.push_async_callback(close_enrichment)
+        configs = configured_providers(settings)
+        providers: dict[str, Provider] = {}
+        for config in configs:
+            provider = open_provider(config, base_urls=settings.public_base_urls)
+            stack.push_async_callback(provider.aclose)
+            providers[config.name] = provider
+        states = ProviderStates(database, list(providers))
+        stack.push_async_callback(states.close)
+        messages = MessageStore(
+            database,
+            lease_token=uuid4(),
+            lease=timedelta(seconds=settings.work_lease_s),
+            room=lambda: 0,
+            timeout_s=settings.webhook_timeout_s,
+        )
+        receipts = ReceiptStore(database, timeout_s=settings.webhook_timeout_s, on_delivered=states.note_delivery)
+        policy = _sending_policy(settings)
+        reconciliation = Reconciliation(
+            database,
+            providers,
+            states,
+            receipts,
+            messages,
+            policy,
+            every=timedelta(seconds=settings.reconcile_interval_s),
+            default_region=settings.default_region,
+        )
+        dispatcher = Dispatcher(database, providers, configs, states, Pace(_rates(settings, database), configs), policy)
+        resolver = Resolver(database, providers, dispatcher, policy)
         runner = WorkRunner(
             database,
             {
@@ -90,6 +158,8 @@ async def open_core(
                 LOOK_UP_CONVERSATION: enrichment.look_up_conversation,
                 TELL_LANGUAGE: enrichment.tell_language,
                 RECONCILE: enrichment.reconcile,
+                RECONCILE_MESSAGES: reconciliation.reconcile,
+                TEND_PROVIDERS: reconciliation.tend_providers,
             },
             concurrency=settings.work_concurrency,
             poll_s=settings.work_poll_s,
@@ -97,16 +167,52 @@ async def open_core(
             max_attempts=settings.work_max_attempts,
             is_edge_busy=is_edge_busy,
         )
-        yield Core(database, runner, lookup, enrichment)
+        # A runner of its own: a lookup service that hangs must not hold up a single message.
+        sender = WorkRunner(
+            database,
+            {SEND_MESSAGE: resolver.send, RELEASE_MESSAGE: dispatcher.release},
+            concurrency=settings.send_concurrency,
+            reserved=settings.send_concurrency // 8,
+            poll_s=settings.work_poll_s,
+            lease_s=settings.work_lease_s,
+            max_attempts=settings.work_max_attempts,
+            is_edge_busy=is_edge_busy,
+            trickle_rows=5 * settings.work_concurrency,
+            priorities={SEND_MESSAGE: Priority, RELEASE_MESSAGE: Priority},
+            room=dispatcher.room,
+        )
+        yield Core(
+            database,
+            runner,
+            sender,
+            lookup,
+            enrichment,
+            configs,
+            providers,
+            states,
+            messages,
+            receipts,
+            reconciliation,
+        )
+
+
+def _sending_policy(settings: Settings) -> SendingPolicy:
+    return SendingPolicy(
+        settle_after=timedelta(seconds=settings.unknown_settle_s),
+        give_up_after=timedelta(seconds=settings.unknown_give_up_s),
+        poll_after=timedelta(seconds=settings.status_poll_after_s),
+        skip_after_default=skip_after(settings.stuck_head),
+        skip_after={client: skip_after(text) for client, text in settings.stuck_head_by_client.items()},
+    )
 
 
 async def keep_recurring_work(database: Database) -> None:
-    """See that the row of recurring work exists; waits for a database that is not there yet."""
+    """See that the rows of recurring work exist; waits for a database that is not there yet."""
     pause_s = 1.0
     while True:
         try:
             async with database.transaction() as connection:
-                await queue.enqueue(connection, [recurring_work()])
+                await queue.enqueue(connection, [recurring_work(), *recurring_messaging_work()])
         except Exception as error:  # noqa: BLE001  # whatever is wrong now may be right later
             log.debug("work.recurring_not_scheduled", error=explain_outage(error))
             await asyncio.sleep(pause_s)
@@ -124,13 +230,13 @@ async def run_worker(settings: Settings, url: DatabaseUrl) -> None:
     async with open_core(settings, url) as core:
         checking = asyncio.create_task(_check_schema(core.database))
         recurring = asyncio.create_task(keep_recurring_work(core.database))
-        core.runner.start()
+        core.start()
         log.info("worker.started")
         await stop.wait()
         log.info("worker.stopping")
         checking.cancel()
         recurring.cancel()
-        await core.runner.stop(settings.shutdown_timeout_s * 0.6)
+        await core.stop(settings.shutdown_timeout_s * 0.6)
     log.info("worker.stopped")
 
 
@@ -139,3 +245,7 @@ async def _check_schema(database: Database) -> None:
         async with database.connection() as connection:
             if problem := await schema_problem(connection):
                 log.warning("worker.schema", problem=problem)
+
+
+def _rates(settings: Settings, database: Database) -> Rates:
+    return PostgresRates(database)

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from sms_foundation.core.db import Database
 from sms_foundation.core.work import queue
-from sms_foundation.core.work.queue import Work
+from sms_foundation.core.work.queue import Lane, Priority, Work
 from sms_foundation.enrichment.findings import Finding, FindingStore, Lookup
 from sms_foundation.enrichment.jobs import TELL_LANGUAGE
 from sms_foundation.messaging import facts
@@ -52,7 +52,11 @@ class Desk:
             await self._service.text(sid, "made-up words", sender=sender)
         async with self._database.connection() as connection:
             leased = await queue.claim(
-                connection, kinds=[MESSAGE_RECEIVED], limit=500, lease_token=uuid4(), lease=timedelta(minutes=1)
+                connection,
+                lanes=[Lane(MESSAGE_RECEIVED, Priority.NORMAL, 500)],
+                limit=500,
+                lease_token=uuid4(),
+                lease=timedelta(minutes=1),
             )
             messages = await facts.load_messages(connection, [work.ref_id for work in leased])
         return sorted(((work, messages[work.ref_id]) for work in leased), key=lambda each: each[1].received_at)

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 from sms_foundation.core.db import Database, DatabaseUrl
 from sms_foundation.core.ids import new_id
 from sms_foundation.core.work import queue
-from sms_foundation.core.work.queue import Work
-from sms_foundation.core.work.runner import Again, Done, Retry
+from sms_foundation.core.work.queue import Lane, Priority, Work
+from sms_foundation.core.work.runner import Again, Done, Retry, Settled
 from sms_foundation.enrichment.jobs import LOOK_UP_CONVERSATION, RECONCILE, TELL_LANGUAGE
 from sms_foundation.enrichment.tasks import enqueue_lookups, recurring_work
 from sms_foundation.messaging.jobs import MESSAGE_RECEIVED
@@ -29,7 +29,13 @@ OTHER_PHONE = "+14155550124"
 async def lease_all(database: Database, kind: str) -> list[Work]:
     """Claim the due rows of a kind as a process of its own, which then does nothing."""
     async with database.connection() as connection:
-        return await queue.claim(connection, kinds=[kind], limit=500, lease_token=uuid4(), lease=timedelta(minutes=1))
+        return await queue.claim(
+            connection,
+            lanes=[Lane(kind, Priority.NORMAL, 500)],
+            limit=500,
+            lease_token=uuid4(),
+            lease=timedelta(minutes=1),
+        )
 
 
 def answers(body: bytes, *, status: int = 200) -> LoopbackServer:
@@ -167,7 +173,7 @@ class TestEnrichMessage:
             other.runner.start()
             await survivor.finish()
             # The dead one was only slow, and comes back with the same finding.
-            assert await other.enrichment.enrich_message(lost) == Done(is_row_gone=True)
+            assert await other.enrichment.enrich_message(lost) == Settled()
             await survivor.finish()
 
         conversation = await service.conversation()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import uvicorn
@@ -19,8 +20,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 from twilio.request_validator import RequestValidator
 
+from sms_foundation.simulator.rest.no_answer import CuttableProtocol
 from sms_foundation.simulator.settings import SimulatorSettings
 from sms_foundation.simulator.timing import Timing
+
+Seen = TypeVar("Seen")
 
 AUTH_TOKEN = "made-up-token"
 TWIML = Response('<?xml version="1.0" encoding="UTF-8"?><Response/>', media_type="text/xml")
@@ -31,7 +35,9 @@ def serve(app: ASGIApp) -> Iterator[str]:
     """Serve `app` from a thread on a free port; yields its base URL."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, ws="none", access_log=False, log_level="error", lifespan="on"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=CuttableProtocol, ws="none", access_log=False, log_level="error", lifespan="on")
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
@@ -126,6 +132,15 @@ class FakeTime:
 
 def settings_for(service_url: str, **changes: object) -> SimulatorSettings:
     return SimulatorSettings(service_url=service_url, auth_token=AUTH_TOKEN, **changes)  # type: ignore[arg-type]
+
+
+def until(look: Callable[[], Seen], is_enough: Callable[[Seen], bool], *, patience_s: float = 10) -> Seen:
+    """Look again and again until it is enough, and return what was seen then; fail after `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while not is_enough(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen}"
+        time.sleep(0.005)
+    return seen
 
 
 def closed_port_url() -> str:

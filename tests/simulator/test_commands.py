@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sms_foundation.simulator.app import build_app
 from sms_foundation.simulator.commands import build_commands
 from sms_foundation.simulator.settings import SimulatorSettings
-from tests.simulator.servers import AUTH_TOKEN, Receiver, closed_port_url, serve, settings_for
+from tests.simulator.servers import AUTH_TOKEN, Receiver, closed_port_url, serve, settings_for, until
 
 SID = "SM" + "0a" * 16
 
@@ -151,8 +151,60 @@ class TestTenants:
         assert run(settings, "tenants", "--language", "fr").exit_code == 1
 
 
+class TestFaults:
+    def test_they_are_set_listed_and_cleared(self, settings: SimulatorSettings) -> None:
+        options = ["--provider", "twilio", "--share", "0.5", "--retry-after-s", "3", "--for-s", "60"]
+        result = run(settings, "faults", "set", "rate_limit", *options)
+        assert result.exit_code == 0
+        line = next(line for line in result.stdout.splitlines() if "rate_limit at twilio" in line)
+        assert all(part in line for part in ("0 strikes", "share=0.5", "retry_after_s=3", "for_s=60"))
+        assert line in run(settings, "faults", "list").stdout
+        assert run(settings, "faults", "clear", line.split()[0]).exit_code == 0
+        assert "all providers behave" in run(settings, "faults", "list").stdout
+        assert run(settings, "faults", "clear", "--seed", "3").exit_code == 0
+
+    @pytest.mark.parametrize(
+        "arguments", [["earthquake"], ["html", "--share", "2"], ["html", "--provider", "nobody"], ["html", "--on", "x"]]
+    )
+    def test_what_is_no_fault_is_refused(self, settings: SimulatorSettings, arguments: list[str]) -> None:
+        result = run(settings, "faults", "set", *arguments)
+        assert result.exit_code != 0
+        assert "Traceback" not in result.output
+        assert "all providers behave" in run(settings, "faults", "list").stdout
+
+
+class TestPhone:
+    def test_it_shows_both_directions(self, settings: SimulatorSettings) -> None:
+        run(settings, "text", "--from", "+15125550142", "Hola, no hay agua")
+        account = f"{settings.own_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
+        form = {"To": "+15125550142", "From": settings.phone_number, "Body": "Ya vamos"}
+        httpx.post(account, data=form, auth=(settings.account_sid, AUTH_TOKEN), trust_env=False).raise_for_status()
+        url = f"{settings.own_url}/simulator/phones/+15125550142"
+        until(lambda: httpx.get(url, trust_env=False).json()["received"], bool)
+        result = run(settings, "phone", "+15125550142")
+        shown = [line for line in result.stdout.splitlines() if "->" in line or "<-" in line]
+        assert [line.split(maxsplit=4)[2:] for line in shown] == [
+            ["->", settings.phone_number, "Hola, no hay agua"],
+            ["<-", settings.phone_number, "Ya vamos"],
+        ]
+
+    def test_a_phone_nobody_knows_is_told(self, settings: SimulatorSettings) -> None:
+        assert run(settings, "phone", "+15125550199").exit_code == 1
+
+
+class TestScenario:
+    def test_a_bad_one_ends_in_one_line(self, settings: SimulatorSettings) -> None:
+        result = run(settings, "--scenario", "sunny-day", "tenants")
+        assert result.exit_code == 1
+        assert "rough-day" in result.stderr
+
+
 class TestHelp:
-    @pytest.mark.parametrize("command", [[], ["text"], ["statuses"], ["crowd"], ["tenants"]])
+    @pytest.mark.parametrize("command", [
+            [], ["text"], ["statuses"], ["crowd"], ["tenants"], ["phone"],
+            ["faults"], ["faults", "set"], ["faults", "list"], ["faults", "clear"],
+        ],
+    )  # fmt: skip
     def test_it_explains_without_showing_the_token(self, settings: SimulatorSettings, command: list[str]) -> None:
         result = run(settings, *command, "--help")
         assert result.exit_code == 0

@@ -114,7 +114,7 @@ class Service:
         """Wait until no work (of these kinds) is open. Recurring and dead rows do not count."""
         for _ in range(400):
             open_rows = await self.database.pool.fetchval(
-                "SELECT count(*) FROM work WHERE state <> 'dead' AND kind <> 'reconcile_tenants' "
+                "SELECT count(*) FROM work WHERE state <> 'dead' AND ref_id <> '00000000-0000-0000-0000-000000000000' "
                 "AND ($1::text[] = '{}' OR kind = ANY($1))",
                 list(kinds),
             )

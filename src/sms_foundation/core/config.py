@@ -7,9 +7,10 @@ import os
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sms_foundation.core.errors import StartupError
@@ -18,6 +19,9 @@ from sms_foundation.core.errors import StartupError
 LOCAL_ACCOUNT_SID = "AC" + "5e" * 16
 LOCAL_AUTH_TOKEN = "local-simulator-token"  # noqa: S105  # public on purpose; refused outside APP_ENV=local and test
 LOCAL_PHONE_NUMBER = "+15005550006"  # Twilio's magic "valid sender" test number
+
+
+StuckHead = Annotated[str, StringConstraints(pattern="^(wait|skip:[1-9][0-9]?)$")]
 
 
 class AppEnv(StrEnum):
@@ -98,10 +102,41 @@ class Settings(BaseSettings):
         None, description="also accepted while a token is being rotated; remove it afterwards"
     )
     twilio_phone_number: str | None = Field(None, description="the organisation's number, E.164")
+    providers: SecretStr | None = Field(
+        None,
+        description="all providers as a JSON list, see docs/providers.md; ${NAME} stands for a variable. Unset: "
+        "one named twilio from the TWILIO_ settings, or the simulator's",
+    )
+    providers_file: Path | None = Field(None, description="file that holds the same, instead of PROVIDERS")
+    simulator_url: str = Field("http://127.0.0.1:8001", description="where the simulator stands in for all providers")
     max_webhook_bytes: int = Field(262_144, ge=1024, description="larger webhook bodies are refused with 413")
     webhook_timeout_s: float = Field(
         10.0, gt=0, lt=15, description="answer 503 after so long without a commit; Twilio itself gives up after 15 s"
     )
+
+    smart_encoding: bool = Field(
+        False, description="replace typographic characters on sending where that saves segments"
+    )
+    message_validity_s: int = Field(
+        86_400, ge=0, description="messages whose caller sets no limit are given up after so long; 0: never"
+    )
+    send_concurrency: int = Field(128, ge=4, le=1000, description="calls to providers at once per process")
+    unknown_settle_s: float = Field(
+        30.0, ge=0.1, description="a send without an answer is looked up at the provider after so long"
+    )
+    unknown_give_up_s: float = Field(
+        3600.0, ge=1, description="what could not be confirmed by then is put aside for a person"
+    )
+    status_poll_after_s: float = Field(
+        1800.0, ge=1, description="messages without a final status are asked about after so long"
+    )
+    stuck_head: StuckHead = Field(
+        "wait", description="what those behind a failing message to the same phone do: wait, or skip:N after N attempts"
+    )
+    stuck_head_by_client: dict[str, StuckHead] = Field(
+        {}, description="the same by client, as JSON, where it differs", examples=['{"campaigns": "skip:2"}']
+    )
+    redis_url: SecretStr | None = Field(None, description="keep rates in Redis instead of PostgreSQL; needs the extra")
 
     internal_api_token: SecretStr | None = Field(
         None, description="bearer token of the internal API; without it the API serves only with APP_ENV local or test"
@@ -117,7 +152,9 @@ class Settings(BaseSettings):
     work_poll_s: float = Field(1.0, gt=0, description="longest time until due work of other processes is noticed")
     work_lease_s: float = Field(60.0, ge=1, description="a crashed process's work is taken over after so long")
     work_max_attempts: int = Field(12, ge=1, description="failures after which work is put aside as dead")
-    reconcile_interval_s: float = Field(900.0, ge=1, description="how often unknown numbers are looked up again")
+    reconcile_interval_s: float = Field(
+        900.0, ge=1, description="how often unknown numbers, missing statuses and missed texts are looked for"
+    )
 
     shutdown_timeout_s: float = Field(10.0, ge=1, description="SIGTERM: everything is finished or handed back by then")
 
@@ -126,12 +163,12 @@ class Settings(BaseSettings):
     def _accept_any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("sms_data_dir", "local_postgres_bin")
+    @field_validator("sms_data_dir", "local_postgres_bin", "providers_file")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()  # no shell has done it for a line of `.env`
 
-    @field_validator("public_base_url", "monitor_api_url", "tenant_profile_api_url")
+    @field_validator("public_base_url", "monitor_api_url", "tenant_profile_api_url", "simulator_url")
     @classmethod
     def _check_base_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -152,11 +189,10 @@ class Settings(BaseSettings):
             if "host" not in self.model_fields_set:
                 self.host = "0.0.0.0"  # noqa: S104  # the container contract asks for it
         if self.app_env is AppEnv.PRODUCTION:
-            missing = [
-                name.upper()
-                for name in ("database_url", "twilio_account_sid", "twilio_auth_token", "public_base_url")
-                if getattr(self, name) is None
-            ]
+            needed = ["database_url", "public_base_url"]
+            if self.providers is None and self.providers_file is None:
+                needed[1:1] = ["twilio_account_sid", "twilio_auth_token"]
+            missing = [name.upper() for name in needed if getattr(self, name) is None]
             if missing:
                 raise ValueError(f"{', '.join(missing)} must be set when APP_ENV=production")
         if not self.is_local:
@@ -177,7 +213,8 @@ class Settings(BaseSettings):
     @property
     def uses_simulator(self) -> bool:
         """No Twilio account is configured, and that is fine here: trust the simulator's public token."""
-        return self.is_local and self.twilio_auth_token is None
+        is_configured = self.twilio_auth_token is not None or self.providers is not None
+        return self.is_local and not is_configured and self.providers_file is None
 
     @cached_property
     def twilio_auth_tokens(self) -> tuple[str, ...]:
@@ -207,6 +244,12 @@ class Settings(BaseSettings):
 def child_environment(**changes: str) -> dict[str, str]:
     """Return the environment for a child process of ours, with `changes` to it."""
     return {**os.environ, **changes}
+
+
+def variables() -> dict[str, str]:
+    """Return what `${NAME}` may stand for in PROVIDERS: lines of `.env`, and above them the environment."""
+    from_file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return {**from_file, **os.environ}
 
 
 def load_settings(**overrides: object) -> Settings:

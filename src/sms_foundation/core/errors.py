@@ -7,6 +7,7 @@
     ├── ForbiddenError            403 sms.forbidden
     ├── NotFoundError             404 sms.not_found
     ├── MethodNotAllowedError     405 sms.method_not_allowed
+    ├── ConflictError             409 sms.conflict              not in the state this needs
     ├── PayloadTooLargeError      413 sms.payload_too_large
     ├── UnsupportedMediaError     415 sms.unsupported_media_type
     └── UnavailableError          503 sms.unavailable           try again later
@@ -77,6 +78,12 @@ class MethodNotAllowedError(SmsFoundationError):
     def __init__(self, message: str, *, allowed: str) -> None:
         super().__init__(message)
         self.allowed = allowed
+
+
+class ConflictError(SmsFoundationError):
+    status = 409
+    code = "sms.conflict"
+    log_level = logging.INFO
 
 
 class PayloadTooLargeError(SmsFoundationError):

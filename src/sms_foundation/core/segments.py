@@ -6,7 +6,7 @@ text); https://www.twilio.com/docs/glossary/what-is-gsm-7-character-encoding and
 """
 
 import re
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Encoding = Literal["GSM-7", "UCS-2"]
 
@@ -17,12 +17,20 @@ _BASIC: Final = (
 _EXTENSION: Final = "\f^{}\\[~]|€"  # each is sent as ESC and one more septet
 _ESC: Final = "\x1b"
 
-_has_character_outside_gsm7 = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]").search
+_outside_gsm7: Final = re.compile(f"[^{re.escape(_BASIC + _EXTENSION)}]")
+_has_character_outside_gsm7 = _outside_gsm7.search
 _has_extension_character = re.compile(f"[{re.escape(_EXTENSION)}]").search
 _AS_SEPTETS: Final = str.maketrans({character: _ESC + character for character in _EXTENSION})
 
 _GSM7_SINGLE, _GSM7_PART = 160, 153  # septets
 _UCS2_SINGLE, _UCS2_PART = 70, 67  # 16-bit units
+
+
+class Ucs2Character(NamedTuple):
+    """A code point that GSM-7 does not have, and where in a text it is: indices from 0, ascending, at least one."""
+
+    character: str
+    positions: tuple[int, ...]
 
 
 def count_segments(text: str) -> tuple[Encoding, int]:
@@ -35,6 +43,17 @@ def count_segments(text: str) -> tuple[Encoding, int]:
         return "UCS-2", _count_ucs2(text)
     septets = text.translate(_AS_SEPTETS) if _has_extension_character(text) else text
     return "GSM-7", _count_gsm7(septets)
+
+
+def ucs2_characters(text: str) -> list[Ucs2Character]:
+    """Return what makes `text` UCS-2, in order of first appearance; empty for a text in GSM-7.
+
+    Code points, not what a reader takes for one character: a family emoji is several people and the joiners between.
+    """
+    positions: dict[str, list[int]] = {}
+    for found in _outside_gsm7.finditer(text):
+        positions.setdefault(found[0], []).append(found.start())
+    return [Ucs2Character(character, tuple(where)) for character, where in positions.items()]
 
 
 def _count_gsm7(septets: str) -> int:

@@ -11,7 +11,7 @@ from sms_foundation.core.ids import NIL
 from sms_foundation.core.phone import is_phone_number
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import NewWork, Work
-from sms_foundation.core.work.runner import Again, Done, Outcome, Retry
+from sms_foundation.core.work.runner import Again, Done, Outcome, Retry, Settled
 from sms_foundation.enrichment.findings import Finding, FindingStore, Lookup, wants_telling
 from sms_foundation.enrichment.jobs import LOOK_UP_CONVERSATION, RECONCILE
 from sms_foundation.enrichment.language import detect
@@ -26,6 +26,7 @@ from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
 from sms_foundation.enrichment.tenants.profile import TenantProfile
 from sms_foundation.messaging import facts
 from sms_foundation.messaging.facts import ReceivedMessage
+from sms_foundation.messaging.opt_outs import apply_keyword, is_keyword
 
 _RECONCILE_BATCH = 500
 # Numbers that have been silent for longer are looked up again when they text.
@@ -58,6 +59,11 @@ class Enrichment:
         message = await self._loader.submit(work.ref_id)
         if message is None:
             return Done()
+        if is_keyword(message.content):
+            async with self._database.connection() as connection:
+                await apply_keyword(
+                    connection, phone=message.phone, own_number=message.own_number, text=message.content
+                )
         language, confidence = detect(message.content)
         LANGUAGES.labels(language).inc()
         lookup, tenant_id, retry_after = await self._ask(message.sender, message.phone)
@@ -67,7 +73,7 @@ class Enrichment:
         )
         if lookup is Lookup.UNAVAILABLE:
             return Retry("the Collections Monitor is unavailable", retry_after, is_outage=True)
-        return Done(is_row_gone=True)
+        return Settled()
 
     async def look_up_conversation(self, work: Work) -> Outcome:
         """Look up the number of a conversation that has no tenant yet."""
@@ -79,7 +85,7 @@ class Enrichment:
         if lookup is Lookup.UNAVAILABLE:
             return Retry("the Collections Monitor is unavailable", retry_after, is_outage=True)
         await self._findings.save(Finding(work, conversation.id, lookup, tenant_id))
-        return Done(is_row_gone=True)
+        return Settled()
 
     async def tell_language(self, work: Work) -> Outcome:
         """Tell the tenant profile service the language that holds now."""
@@ -100,7 +106,7 @@ class Enrichment:
             current = await tenants_repository.mark_language_told(connection, tenant.id, language=tenant.language)
             if current == tenant.language:
                 await queue.finish(connection, [work])
-                return Done(is_row_gone=True)
+                return Settled()
         return Again(timedelta(0))
 
     async def reconcile(self, _work: Work) -> Outcome:

@@ -4,7 +4,7 @@ Callbacks arrive late, doubled and in any order. The rule of `states.next_status
 row as it is at that moment, so concurrent callbacks cannot undo each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import cache
 from uuid import UUID
@@ -15,7 +15,9 @@ from sms_foundation.core.db import Connection, Database, is_outage, retry_races
 from sms_foundation.core.ids import new_id
 from sms_foundation.messaging.jobs import RECEIPT_UNMATCHED
 from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, RECEIPTS_STORED, STORE_SECONDS
-from sms_foundation.messaging.states import next_status, sql_leads_further
+from sms_foundation.messaging.opt_outs import is_opt_out, record_opt_outs
+from sms_foundation.messaging.references import message_of
+from sms_foundation.messaging.states import FINAL, next_status, sql_leads_further
 from sms_foundation.providers.base import MessageStatus, StatusReport, parse_status
 
 _MAX_BATCH = 32
@@ -23,42 +25,76 @@ _batch_size = COMMIT_BATCH_SIZE.labels("status")
 _store_seconds = STORE_SECONDS.labels("status")
 _counter = cache(RECEIPTS_STORED.labels)
 
-# The messages are locked in id order, or two batches could deadlock. At most one report per message and statement: an
-# UPDATE applies only one of several matching rows.
+DeliveredAfter = Callable[[str, float], None]
+
+
+def _sql_list(statuses: Iterable[MessageStatus]) -> str:
+    return ", ".join(f"'{status}'" for status in sorted(statuses))
+
+
+_LEADS_FURTHER = sql_leads_further("m.delivery_status", "t.status")
+
+# A report finds its message by the provider's id or, when that is not written down yet, by our reference: so a callback
+# that overtakes the answer to its own send, or comes instead of it, settles what the provider calls the message. A
+# reference that leads to a message which has another id by now (sent again elsewhere) gets its event there, no more.
+#
+# The messages are locked in id order, or two batches could deadlock; what was found is checked again under the lock.
+# At most one report per message and statement: an UPDATE applies only one of several matching rows.
 _APPLY = f"""
 WITH report AS MATERIALIZED (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                         $9::timestamptz[])
-        AS t(id, provider, provider_message_id, event_status, status, error_code, error_message, raw, received_at)
+    SELECT r.*,
+           coalesce(
+               (SELECT m.id FROM sms_messages AS m
+                WHERE m.provider_message_id = r.provider_message_id AND m.provider = r.provider),
+               (SELECT m.id FROM sms_messages AS m
+                WHERE m.id = r.referred_id AND m.provider = r.provider AND m.provider_message_id IS NULL)) AS found_id
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                $9::timestamptz[], $11::uuid[], $12::bigint[], $13::text[])
+        AS r(id, provider, provider_message_id, event_status, status, error_code, error_message, raw, received_at,
+             referred_id, price_micros, price_currency)
 ), target AS MATERIALIZED (
-    SELECT m.id, r.id AS event_id, r.status, r.error_code, r.error_message
-    FROM sms_messages AS m JOIN report AS r USING (provider, provider_message_id)
+    SELECT m.id, r.id AS event_id, r.provider_message_id, r.status, r.error_code, r.error_message, r.received_at,
+           r.price_micros, r.price_currency, r.status IN ({_sql_list(FINAL)}) AS is_final
+    FROM sms_messages AS m JOIN report AS r ON r.found_id = m.id
+    WHERE m.provider_message_id IS NULL OR m.provider_message_id = r.provider_message_id
     ORDER BY m.id
     FOR NO KEY UPDATE OF m
 ), moved AS (
     UPDATE sms_messages AS m
-    SET delivery_status = t.status, error_code = coalesce(m.error_code, t.error_code),
-        error_message = coalesce(m.error_message, t.error_message), updated_at = now()
+    SET delivery_status = CASE WHEN {_LEADS_FURTHER} THEN t.status ELSE m.delivery_status END,
+        provider_message_id = t.provider_message_id,
+        sent_at = CASE WHEN m.direction = 'outbound' THEN coalesce(m.sent_at, t.received_at) END,
+        ended_at = CASE WHEN t.is_final THEN coalesce(m.ended_at, t.received_at) ELSE m.ended_at END,
+        poll_at = CASE WHEN t.is_final THEN NULL ELSE m.poll_at END,
+        error_code = coalesce(m.error_code, t.error_code), error_message = coalesce(m.error_message, t.error_message),
+        price_micros = coalesce(t.price_micros, m.price_micros),
+        price_currency = coalesce(t.price_currency, m.price_currency), updated_at = now()
     FROM target AS t
     WHERE m.id = t.id
-      AND ({sql_leads_further("m.delivery_status", "t.status")}
-           OR (m.delivery_status = t.status AND m.error_code IS NULL AND t.error_code IS NOT NULL))
-    RETURNING m.id
+      AND ({_LEADS_FURTHER}
+           OR (m.delivery_status = t.status AND m.error_code IS NULL AND t.error_code IS NOT NULL)
+           OR m.provider_message_id IS NULL
+           OR (t.price_micros IS NOT NULL AND m.price_micros IS DISTINCT FROM t.price_micros))
+    RETURNING m.id, m.delivery_status = t.status AS is_applied,
+              CASE WHEN t.is_final AND m.ended_at = t.received_at AND m.delivery_status = 'delivered'
+                   THEN extract(epoch FROM m.ended_at - m.sent_at)::float8 END AS delivered_after_s
 ), event AS (
     INSERT INTO sms_message_status_events
         (id, message_id, provider, provider_message_id, event_status, error_code, error_message, raw_webhook_data,
          created_at)
-    SELECT r.id, t.id, r.provider, r.provider_message_id, r.event_status, r.error_code, r.error_message, r.raw::jsonb,
-           r.received_at
+    SELECT r.id, coalesce(t.id, (SELECT m.id FROM sms_messages AS m WHERE m.id = r.referred_id)), r.provider,
+           r.provider_message_id, r.event_status, r.error_code, r.error_message, r.raw::jsonb, r.received_at
     FROM report AS r LEFT JOIN target AS t ON t.event_id = r.id
-    ON CONFLICT (provider, provider_message_id, event_status, error_code) DO NOTHING
+    ON CONFLICT (provider, provider_message_id, event_status, error_code) WHERE provider_message_id IS NOT NULL
+        DO NOTHING
     RETURNING id, message_id
 ), follow_up AS (
     -- The message may be committed by somebody else this very moment: look again soon.
     INSERT INTO work (kind, ref_id, run_at)
     SELECT $10, event.id, now() + interval '1 second' FROM event WHERE event.message_id IS NULL
 )
-SELECT event.id, event.message_id, moved.id FROM event LEFT JOIN moved ON moved.id = event.message_id
+SELECT event.id, event.message_id, moved.is_applied, moved.delivered_after_s
+FROM event LEFT JOIN moved ON moved.id = event.message_id
 """  # noqa: S608  # put together from constants only
 
 _FIND_EVENT = """
@@ -74,7 +110,11 @@ WHERE provider = $1 AND provider_message_id = $2 AND message_id IS NULL ORDER BY
 """
 _CLAIM_EVENTS = "UPDATE sms_message_status_events SET message_id = $2 WHERE id = ANY($1)"
 _SAVE_STATUS = """
-UPDATE sms_messages SET delivery_status = $2, error_code = $3, error_message = $4, updated_at = now() WHERE id = $1
+UPDATE sms_messages
+SET delivery_status = $2, error_code = $3, error_message = $4, updated_at = now(),
+    ended_at = CASE WHEN $5 THEN coalesce(ended_at, now()) ELSE ended_at END,
+    poll_at = CASE WHEN $5 THEN NULL ELSE poll_at END
+WHERE id = $1
 """
 
 
@@ -90,8 +130,12 @@ class ReceiptOutcome(StrEnum):
 class ReceiptStore:
     """Stores status callbacks and applies them, many per commit."""
 
-    def __init__(self, database: Database, *, timeout_s: float) -> None:
+    def __init__(
+        self, database: Database, *, timeout_s: float, on_delivered: DeliveredAfter = lambda _provider, _after_s: None
+    ) -> None:
+        """`on_delivered(provider, seconds)` is told how long after its sending a message reached the phone."""
         self._database = database
+        self._on_delivered = on_delivered
         self._batcher: Batcher[StatusReport, ReceiptOutcome] = Batcher(
             self._write,
             is_item_to_blame=lambda error: not is_outage(error),
@@ -118,13 +162,19 @@ class ReceiptStore:
     async def _write(self, batch: Sequence[StatusReport]) -> list[ReceiptOutcome]:
         outcomes: list[ReceiptOutcome] = [ReceiptOutcome.DUPLICATE] * len(batch)
         rounds = _rounds(batch)
+        delivered: list[tuple[str, float]] = []
+        is_one_statement = len(rounds) == 1 and not any(is_opt_out(report) for report in batch)
 
         async def attempt() -> None:
-            async with self._database.transaction() if len(rounds) > 1 else self._database.connection() as connection:
+            async with self._database.connection() if is_one_statement else self._database.transaction() as connection:
+                delivered.clear()
                 for positions in rounds:
-                    await _apply_round(connection, batch, positions, outcomes)
+                    await _apply_round(connection, batch, positions, outcomes, delivered)
+                await record_opt_outs(connection, [report for report in batch if is_opt_out(report)])
 
         await retry_races(attempt)
+        for provider, after_s in delivered:
+            self._on_delivered(provider, after_s)
         return outcomes
 
 
@@ -143,7 +193,11 @@ def _rounds(batch: Sequence[StatusReport]) -> list[list[int]]:
 
 
 async def _apply_round(
-    connection: Connection, batch: Sequence[StatusReport], positions: Sequence[int], outcomes: list[ReceiptOutcome]
+    connection: Connection,
+    batch: Sequence[StatusReport],
+    positions: Sequence[int],
+    outcomes: list[ReceiptOutcome],
+    delivered: list[tuple[str, float]],
 ) -> None:
     reports = [batch[position] for position in positions]
     ids = [new_id() for _ in reports]
@@ -160,17 +214,22 @@ async def _apply_round(
         [report.raw for report in reports],
         [now] * len(reports),
         RECEIPT_UNMATCHED,
+        [message_of(report.reference) for report in reports],
+        [report.price.micros if report.price else None for report in reports],
+        [report.price.currency if report.price else None for report in reports],
     )
-    kept = {row[0]: (row[1], row[2]) for row in rows}
+    kept = {row[0]: (row[1], row[2], row[3]) for row in rows}
     for position, event_id in zip(positions, ids, strict=True):
         if event_id not in kept:
             outcomes[position] = ReceiptOutcome.DUPLICATE
             continue
-        message_id, moved_id = kept[event_id]
+        message_id, is_applied, delivered_after_s = kept[event_id]
         if message_id is None:
             outcomes[position] = ReceiptOutcome.UNMATCHED
         else:
-            outcomes[position] = ReceiptOutcome.LATE if moved_id is None else ReceiptOutcome.APPLIED
+            outcomes[position] = ReceiptOutcome.APPLIED if is_applied else ReceiptOutcome.LATE
+        if delivered_after_s is not None:
+            delivered.append((batch[position].provider, delivered_after_s))
 
 
 async def match_receipt(connection: Connection, event_id: UUID) -> bool:
@@ -196,6 +255,6 @@ async def match_receipt(connection: Connection, event_id: UUID) -> bool:
             error_code = error_code or each["error_code"]
             error_message = error_message or each["error_message"]
         current = following
-    await connection.execute(_SAVE_STATUS, message["id"], current, error_code, error_message)
+    await connection.execute(_SAVE_STATUS, message["id"], current, error_code, error_message, current in FINAL)
     await connection.execute(_CLAIM_EVENTS, [each["id"] for each in waiting], message["id"])
     return True

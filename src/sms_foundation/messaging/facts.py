@@ -12,7 +12,7 @@ from sms_foundation.core.db import Connection
 
 _LOAD_MESSAGES = """
 SELECT m.id, m.conversation_id, m.conversation_seq, c.phone_number_canonical, m.from_number, m.message_content,
-       m.created_at
+       m.created_at, m.to_number
 FROM sms_messages AS m JOIN sms_conversations AS c ON c.id = m.conversation_id
 WHERE m.id = ANY($1)
 """
@@ -86,6 +86,7 @@ class ReceivedMessage:
     sender: str
     content: str
     received_at: datetime
+    own_number: str
 
 
 @dataclass(frozen=True, slots=True)

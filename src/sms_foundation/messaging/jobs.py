@@ -4,3 +4,11 @@
 MESSAGE_RECEIVED = "message_received"
 # ref_id: the id of a status event that arrived before its message.
 RECEIPT_UNMATCHED = "receipt_unmatched"
+# ref_id: the id of an outbound message whose turn it is to be sent; ordered per recipient and priority.
+SEND_MESSAGE = "send_message"
+# ref_id: the id of an outbound message that was scheduled; becomes SEND_MESSAGE when its time has come.
+RELEASE_MESSAGE = "release_message"
+# Recurring: the state of the providers, seen over time.
+TEND_PROVIDERS = "tend_providers"
+# Recurring: messages without an end, texts that never reached us, contents whose time is over.
+RECONCILE_MESSAGES = "reconcile_messages"

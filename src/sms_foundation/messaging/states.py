@@ -28,6 +28,9 @@ RANKS: dict[MessageStatus, int] = {
 # Nothing follows these, not even `read`.
 ENDS = frozenset({MessageStatus.UNDELIVERED, MessageStatus.FAILED, MessageStatus.EXPIRED, MessageStatus.CANCELED})
 
+# No receipt is awaited any more; only `read` may follow `delivered`.
+FINAL = ENDS | {MessageStatus.DELIVERED, MessageStatus.READ}
+
 
 def next_status(current: MessageStatus, reported: MessageStatus | None) -> MessageStatus:
     """Return the status after `reported` arrives: `reported` if it leads further, else `current`.

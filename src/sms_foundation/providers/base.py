@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from sms_foundation.providers.errors import ErrorKind
+
 
 class MessageStatus(StrEnum):
     """Where a message is on its way. Sources: the status enums of the providers, see each adapter."""
@@ -73,7 +75,8 @@ class StatusReport(NamedTuple):
     """What a provider says became of a message.
 
     `event_status` is the provider's own word, kept as an event even when unknown to us; `status` is ours, or None.
-    `reference` is the one we gave along (`OutboundSms.reference`), if it came back.
+    `reference` is the one we gave along (`OutboundSms.reference`), if it came back. `error_kind` is what `error_code`
+    means, None without one or for a code that is not documented.
     """
 
     provider: str
@@ -85,6 +88,7 @@ class StatusReport(NamedTuple):
     raw: str
     reference: str | None = None
     price: Price | None = None
+    error_kind: ErrorKind | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

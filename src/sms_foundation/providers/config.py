@@ -26,11 +26,17 @@ class ProviderConfig(BaseModel):
 
     name: ProviderName = Field(description="Unique; part of the webhook URLs: /webhook/NAME/sms")
     weight: int = Field(100, ge=0, le=10_000, description="Share of the traffic, relative to others; 0: only inbound")
-    rate_per_s: float = Field(50, gt=0, description="Segments per second the account may send")
+    rate_per_s: float | None = Field(50, gt=0, description="Segments per second the account may send; null: any")
     senders: tuple[str, ...] = Field(
         (), description="Numbers, short codes and names that belong to the account; the first is used by default"
     )
     countries: frozenset[Country] | None = Field(None, description="Countries it may send to; all when not given")
+    sender_rates: dict[str, Annotated[float, Field(gt=0)] | None] = Field(
+        {},
+        description="Segments per second by number, for all long_code, toll_free, short_code or alphanumeric ones, or "
+        "for * (the rest), where they differ from 1, 3, 100 and any; null: any",
+    )
+    allows_short_codes: bool = Field(False, description="Can send to short codes")
     has_media: bool = Field(False, description="Can send pictures (MMS)")
     connect_timeout_s: float = Field(3.0, gt=0, le=10)
     read_timeout_s: float = Field(10.0, gt=0, le=15)

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 from sms_foundation.core.errors import ValidationError
 from sms_foundation.simulator.answers import judge_callback, judge_inbound
+from sms_foundation.simulator.carrier.carrier import Carrier
+from sms_foundation.simulator.carrier.messages import Message
 from sms_foundation.simulator.delivery import Event, WebhookCourier
 from sms_foundation.simulator.forms import STATUSES, inbound_form, new_message_sid, status_form
 from sms_foundation.simulator.journal import Delivery, DeliveryJournal, EventKind, Phones, SentText
@@ -57,10 +59,14 @@ class StatusSequence:
 class SimulatedAccount:
     """Turns what happens on phones and in carriers into webhooks, and keeps the record."""
 
-    def __init__(self, settings: SimulatorSettings, courier: WebhookCourier, timing: Timing) -> None:
+    def __init__(
+        self, settings: SimulatorSettings, courier: WebhookCourier, timing: Timing, carrier: Carrier | None = None
+    ) -> None:
+        """`carrier` keeps what phones send, as Twilio lists it, and heeds STOP; None: nobody does."""
         self.settings = settings
         self.journal = DeliveryJournal()
-        self.phones = Phones()
+        self.phones = Phones() if carrier is None else carrier.phones
+        self._carrier = carrier
         self._courier = courier
         self._timing = timing
 
@@ -93,6 +99,8 @@ class SimulatedAccount:
             judge=judge_inbound,
         )
         self.phones.add(sender, SentText(message_sid, recipient, text.body, media_urls, self._timing.now()))
+        if self._carrier is not None:
+            self._tell_carrier(self._carrier, message_sid, sender, recipient, text)
         token = str(uuid4())
         return list(await asyncio.gather(*(self._deliver(event, token) for _ in range(text.copies))))
 
@@ -112,6 +120,20 @@ class SimulatedAccount:
             event = self._status_event(sequence, status, recipient)
             deliveries.append(await self._deliver(event, tokens[status]))
         return deliveries
+
+    def _tell_carrier(self, carrier: Carrier, message_sid: str, sender: str, recipient: str, text: Text) -> None:
+        carrier.opt_outs.hear(sender, recipient, text.body)
+        carrier.take_inbound(
+            Message(
+                provider="twilio",
+                id=message_sid,
+                sender=sender,
+                recipient=recipient,
+                body=text.body,
+                media_urls=tuple(text.media_urls),
+                profile=self.settings.messaging_service_sid,
+            )
+        )
 
     def _status_event(self, sequence: StatusSequence, status: str, recipient: str | None) -> Event:
         sender = self._own_address(recipient)

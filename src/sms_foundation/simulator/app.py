@@ -11,8 +11,11 @@ from sms_foundation import __version__
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import ErrorEnvelope, install_error_handlers
 from sms_foundation.core.web.openapi import document_api
+from sms_foundation.simulator.faults.router import router as faults_router
 from sms_foundation.simulator.monitor import router as monitor_router
 from sms_foundation.simulator.monitor.tenants import example_tenant
+from sms_foundation.simulator.received.router import router as received_router
+from sms_foundation.simulator.rest.app import ProvidersFirst
 from sms_foundation.simulator.router import get_simulator
 from sms_foundation.simulator.router import router as control_router
 from sms_foundation.simulator.settings import SimulatorSettings
@@ -43,7 +46,10 @@ What is where:
   POST /simulator/statuses         a message reports its statuses
   POST /simulator/crowd            a generated crowd texts; GET shows its progress, DELETE stops it
   GET  /simulator/deliveries       what was delivered, and what Twilio would have complained about
-  GET  /simulator/phones/{{number}}  what a virtual phone sent
+  GET  /simulator/phones/{{number}}  what a virtual phone sent and received
+  GET  /simulator/received         the true record: everything providers accepted, and when it reached its phone
+  GET  /simulator/received/summary totals, busiest second, doubled messages; DELETE /simulator/received starts anew
+  POST /simulator/faults           let a provider be slow, refuse, hang up, lose receipts; GET lists, DELETE ends
   GET  /monitor/tenants            the made-up tenants, with the numbers to text from
   GET  /monitor/tenants/lookup     Collections Monitor: whose number is this?
   PUT  /monitor/tenants/{{id}}/language
@@ -76,10 +82,12 @@ def build_app(settings: SimulatorSettings, timing: Timing | None = None) -> ASGI
     app.openapi = document_api(app, {}, description=_DESCRIPTION)  # type: ignore[method-assign]
     install_error_handlers(app)
     app.include_router(control_router)
+    app.include_router(received_router)
+    app.include_router(faults_router)
     app.include_router(monitor_router.api, prefix="/monitor")
     app.include_router(monitor_router.controls, prefix="/monitor")
     app.add_api_route("/", show_index, response_class=PlainTextResponse, include_in_schema=False)
-    return RequestContext(app, EdgeLoad())
+    return ProvidersFirst(simulator.apis, RequestContext(app, EdgeLoad()))
 
 
 async def show_index(request: Request) -> str:

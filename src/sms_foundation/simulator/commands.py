@@ -1,26 +1,31 @@
-"""`sms-foundation simulator`: serve the simulator, or let a phone, a message or a crowd do something."""
+"""`sms-foundation simulator`: serve it, or let a phone, a message, a crowd or a provider do something."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import structlog
 import typer
 import uvicorn
 
-from sms_foundation.core.errors import SmsFoundationError
+from sms_foundation.core.errors import SmsFoundationError, StartupError
 from sms_foundation.core.logging import configure_logging
 from sms_foundation.simulator.account import SimulatedAccount, StatusSequence, Text
 from sms_foundation.simulator.app import build_app
+from sms_foundation.simulator.command_line import SimulatorUrl, ask, fail, settings_of
 from sms_foundation.simulator.control_client import ControlError, NoSimulatorError, call_simulator
+from sms_foundation.simulator.fault_commands import build_fault_commands
 from sms_foundation.simulator.journal import Delivery
 from sms_foundation.simulator.monitor.tenants import make_tenants
 from sms_foundation.simulator.numbers import parse_address
 from sms_foundation.simulator.people import LANGUAGES
 from sms_foundation.simulator.plain_words import describe
+from sms_foundation.simulator.rest.no_answer import CuttableProtocol
+from sms_foundation.simulator.scenario import Scenario, list_shipped, read_scenario
 from sms_foundation.simulator.schemas import DeliveriesOut
 from sms_foundation.simulator.settings import SimulatorSettings
 from sms_foundation.simulator.state import make_courier
@@ -29,11 +34,28 @@ from sms_foundation.simulator.timing import Timing
 _HELP = """\
 A Twilio that runs here: signs and delivers texts, statuses and crowds to the service, over real HTTP.
 
-Without a command it serves the control API and a Collections Monitor with made-up tenants. The commands use a
-simulator that is already running; `text` and `statuses` also work without one. Options such as --service-url stand
-before the command:
+Without a command it serves the control API, the REST APIs of Twilio, MessageBird, Vonage and Telnyx, and a Collections
+Monitor with made-up tenants. The commands use a simulator that is already running; `text` and `statuses` also work
+without one. Options such as --service-url stand before the command:
 
+\b
+    sms-foundation simulator --scenario rough-day
     sms-foundation simulator --service-url http://127.0.0.1:9000 text --from +13125550100 "Hola, no hay agua"
+
+A scenario file makes the providers misbehave, the same way every time. All of it is optional; the fields of a fault are
+those of POST /simulator/faults and of `simulator faults set`:
+
+\b
+    seed = 7
+    [travel]
+    shortest_s = 0.2
+    longest_s = 1.0
+    [[faults]]
+    kind = "server_error"
+    provider = "twilio"
+    share = 0.3
+    after_s = 60
+    for_s = 30
 """
 
 _CROWD_POLL_S = 0.5
@@ -76,6 +98,14 @@ def build_commands(defaults: SimulatorSettings) -> typer.Typer:
         monitor_api_key: Annotated[
             str | None, typer.Option(help="Key the Collections Monitor asks for.", show_default=False)
         ] = defaults.monitor_api_key,
+        scenario: Annotated[
+            str | None,
+            typer.Option(
+                help="Faults and travel times to start with: a TOML or JSON file, or one that comes along: "
+                f"{', '.join(list_shipped())}.",
+                show_default=False,
+            ),
+        ] = None,
     ) -> None:
         context.obj = replace(
             defaults,
@@ -91,6 +121,7 @@ def build_commands(defaults: SimulatorSettings) -> typer.Typer:
             phone_number=from_number,
             messaging_service_sid=messaging_service_sid,
             monitor_api_key=monitor_api_key,
+            scenario=defaults.scenario if scenario is None else _read_scenario(scenario),
         )
         if context.invoked_subcommand is None:
             _serve(context.obj)
@@ -98,13 +129,10 @@ def build_commands(defaults: SimulatorSettings) -> typer.Typer:
     commands.command("text")(text)
     commands.command("statuses")(statuses)
     commands.command("crowd")(crowd)
+    commands.command("phone")(phone)
+    commands.add_typer(build_fault_commands(), name="faults")
     commands.command("tenants")(tenants)
     return commands
-
-
-SimulatorUrl = Annotated[
-    str | None, typer.Option(help="Address of a running simulator. [default: --host and --port]", show_default=False)
-]
 
 
 def text(
@@ -123,9 +151,9 @@ def text(
 
     Example: sms-foundation simulator text --from +13125550100 "Hola, no hay agua"
     """
-    settings = _settings(context)
+    settings = settings_of(context)
     if not sender:
-        _fail("whose phone? add --from +13125550100 (`simulator tenants` lists numbers)")
+        fail("whose phone? add --from +13125550100 (`simulator tenants` lists numbers)")
     outcome = _ask_or_do(
         simulator_url or settings.own_url,
         "/simulator/texts",
@@ -156,7 +184,7 @@ def statuses(
 
     Example: sms-foundation simulator statuses SM0123456789abcdef0123456789abcdef sent delivered
     """
-    settings = _settings(context)
+    settings = settings_of(context)
     outcome = _ask_or_do(
         simulator_url or settings.own_url,
         "/simulator/statuses",
@@ -183,12 +211,12 @@ def crowd(
 
     Example: sms-foundation simulator crowd --count 200 --rate 20
     """
-    url = simulator_url or _settings(context).own_url
-    run = _ask(url, "POST", "/simulator/crowd", json={"count": count, "rate_per_s": rate, "seed": seed})
+    url = simulator_url or settings_of(context).own_url
+    run = ask(url, "POST", "/simulator/crowd", json={"count": count, "rate_per_s": rate, "seed": seed})
     while run["state"] == "running":
         typer.echo(f"{run['sent']} of {count} sent")
         time.sleep(_CROWD_POLL_S)
-        run = _ask(url, "GET", "/simulator/crowd")
+        run = ask(url, "GET", "/simulator/crowd")
     languages = ", ".join(f"{number} {name}" for name, number in sorted(run["by_language"].items()))
     typer.echo(f"{run['state']}: {run['delivered']} delivered, {run['failed']} failed ({languages})")
     if run["latency_ms"]["p50"] is not None:
@@ -207,9 +235,9 @@ def tenants(
     simulator_url: SimulatorUrl = None,
 ) -> None:
     """List made-up tenants the Collections Monitor knows, with the numbers to text from."""
-    settings = _settings(context)
+    settings = settings_of(context)
     if language not in (None, *LANGUAGES):
-        _fail(f"--language takes {', '.join(LANGUAGES)}")
+        fail(f"--language takes {', '.join(LANGUAGES)}")
     params: dict[str, str | int] = {"limit": limit} | ({"language": language} if language else {})
     try:
         found = call_simulator(
@@ -227,9 +255,34 @@ def tenants(
             for each in known
         ]
     except ControlError as error:
-        _fail(str(error))
+        fail(str(error))
     for each in found:
         typer.echo(f"{each['texts_from']:<15} {each['texts_in'] or '-':<3} {each['tenant_id']:<13} {each['name']}")
+
+
+def phone(
+    context: typer.Context,
+    number: Annotated[str, typer.Argument(help="Such as +15125550142.")],
+    simulator_url: SimulatorUrl = None,
+) -> None:
+    """Show what a phone received and sent, oldest first, as its screen would.
+
+    Example: sms-foundation simulator phone +15125550142
+    """
+    url = simulator_url or settings_of(context).own_url
+    shown = ask(url, "GET", f"/simulator/phones/{quote(number)}")
+    lines = [(text["arrived_at"], f"<- {text['sender']}", text) for text in shown["received"]]
+    lines += [(text["sent_at"], f"-> {text['recipient']}", text) for text in shown["sent"]]
+    for moment, whom, text in sorted(lines, key=lambda line: line[0]):
+        pictures = "".join(f" [{url}]" for url in text["media_urls"])
+        typer.echo(f"{moment[:19].replace('T', ' ')}  {whom:<16} {text['body']}{pictures}")
+
+
+def _read_scenario(name: str) -> Scenario:
+    try:
+        return read_scenario(name)
+    except StartupError as error:
+        fail(str(error))
 
 
 def _serve(settings: SimulatorSettings) -> None:
@@ -239,26 +292,12 @@ def _serve(settings: SimulatorSettings) -> None:
         build_app(settings),
         host=settings.host,
         port=settings.port,
+        http=CuttableProtocol,
         ws="none",
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=3,
     )
-
-
-def _settings(context: typer.Context) -> SimulatorSettings:
-    settings: SimulatorSettings = context.obj
-    return settings
-
-
-def _ask(url: str, method: str, path: str, json: Mapping[str, object] | None = None) -> dict[str, Any]:
-    try:
-        answer: dict[str, Any] = call_simulator(url, method, path, json=json)
-    except NoSimulatorError:
-        _fail(f"no simulator answers at {url}: start it with `sms-foundation simulator`, or all of it with `make run`")
-    except ControlError as error:
-        _fail(str(error))
-    return answer
 
 
 def _ask_or_do(
@@ -276,7 +315,7 @@ def _ask_or_do(
         typer.echo(f"no simulator answers at {url}; delivering straight to {settings.service_url}", err=True)
         return asyncio.run(_deliver_from_here(settings, do))
     except ControlError as error:
-        _fail(str(error))
+        fail(str(error))
     return answer
 
 
@@ -290,10 +329,5 @@ async def _deliver_from_here(
         try:
             deliveries = await do(SimulatedAccount(settings, courier, timing))
         except SmsFoundationError as error:
-            _fail(error.message)
+            fail(error.message)
     return DeliveriesOut.of(deliveries).model_dump(mode="json")
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(1)

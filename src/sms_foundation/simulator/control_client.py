@@ -25,7 +25,7 @@ def call_simulator(
     params: Mapping[str, str | int] | None = None,
     bearer_key: str | None = None,
 ) -> Any:  # Any: JSON, read by the caller that knows its shape
-    """Return the decoded JSON of a 2xx answer. Raises NoSimulatorError or ControlError."""
+    """Return the decoded JSON of a 2xx answer, {} for an empty one. Raises NoSimulatorError or ControlError."""
     headers = {} if bearer_key is None else {"Authorization": f"Bearer {bearer_key}"}
     try:
         response = httpx.request(
@@ -41,6 +41,8 @@ def call_simulator(
         raise NoSimulatorError(simulator_url) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ControlError(f"{simulator_url} does not answer: {type(error).__name__}") from None
+    if response.status_code == httpx.codes.NO_CONTENT:
+        return {}
     try:
         answer = response.json()
     except ValueError:

@@ -6,9 +6,10 @@ Sources: https://www.twilio.com/docs/usage/security, https://www.twilio.com/docs
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 from uuid import uuid4
 
 import structlog
@@ -20,10 +21,12 @@ from sms_foundation.simulator.answers import Answer, Verdict
 from sms_foundation.simulator.forms import Pairs
 from sms_foundation.simulator.journal import Attempt, Delivery, EventKind
 from sms_foundation.simulator.overrides import ConnectionOverrides, split_overrides
-from sms_foundation.simulator.posting import NoAnswerError, Poster, authority_of, split_credentials
+from sms_foundation.simulator.posting import NoAnswerError, Poster, authority_of, reroute, split_credentials
 from sms_foundation.simulator.timing import Timing
 
 _log = structlog.get_logger(__name__)
+
+_quote = lru_cache(maxsize=2048)(quote_plus)  # all names, and most values, are those of the callback before
 
 _CONTENT_TYPE = "application/x-www-form-urlencoded; charset=UTF-8"
 
@@ -132,7 +135,7 @@ class WebhookCourier:
         self, url: str, event: Event, token: str, overrides: ConnectionOverrides, *, budget_s: float
     ) -> tuple[Verdict, int | None]:
         signed_url, credentials = split_credentials(url)
-        delivered_url = self._delivered_url(signed_url)
+        delivered_url = reroute(signed_url, self._public_base_url, self._deliver_base_url)
         headers = {
             "User-Agent": "TwilioProxy/1.1",
             "Accept": "*/*",
@@ -143,7 +146,7 @@ class WebhookCourier:
         if delivered_url != signed_url:
             headers["Host"] = authority_of(signed_url)
         # surrogateescape: bytes of a command line that were no UTF-8 go out, and are signed, as they came
-        body = urlencode(event.pairs, encoding="utf-8", errors="surrogateescape").encode("ascii")
+        body = urlencode(event.pairs, encoding="utf-8", errors="surrogateescape", quote_via=_quote).encode("ascii")
         try:
             answer = await self._poster.post(
                 delivered_url, body, headers, overrides=overrides, budget_s=budget_s, credentials=credentials
@@ -151,11 +154,6 @@ class WebhookCourier:
         except NoAnswerError as error:
             return error.verdict, None
         return event.judge(answer), answer.status_code
-
-    def _delivered_url(self, signed_url: str) -> str:
-        rest = signed_url.removeprefix(self._public_base_url)
-        is_under_public_base = len(rest) < len(signed_url) and rest[:1] in ("", "/", "?")
-        return self._deliver_base_url + rest if is_under_public_base else signed_url
 
 
 def _log_delivery(delivery: Delivery) -> None:

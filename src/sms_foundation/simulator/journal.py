@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
+from typing import Generic, TypeVar
 
 from sms_foundation.simulator.answers import DebuggerCode
+
+TextT = TypeVar("TextT")
 
 
 class EventKind(StrEnum):
@@ -106,20 +109,58 @@ class SentText:
     sent_at: datetime
 
 
-class Phones:
-    """Every phone that texted, and its last texts; the phone that was silent longest is forgotten first."""
+@dataclass(frozen=True, slots=True)
+class ReceivedText:
+    """A text as the phone that received it shows it."""
 
-    def __init__(self, *, phones: int = 10_000, texts_each: int = 100) -> None:
-        self._texts: OrderedDict[str, deque[SentText]] = OrderedDict()
+    provider: str
+    provider_message_id: str
+    sender: str
+    body: str
+    media_urls: tuple[str, ...]
+    arrived_at: datetime
+
+
+class _Pile(Generic[TextT]):
+    """The last texts of many phones; the phone that was silent longest is forgotten first."""
+
+    def __init__(self, phones: int, texts_each: int) -> None:
+        self._texts: OrderedDict[str, deque[TextT]] = OrderedDict()
         self._max_phones = phones
         self._texts_each = texts_each
 
-    def add(self, number: str, text: SentText) -> None:
-        self._texts.setdefault(number, deque(maxlen=self._texts_each)).append(text)
+    def add(self, number: str, text: TextT) -> None:
+        texts = self._texts.get(number)
+        if texts is None:
+            texts = self._texts[number] = deque(maxlen=self._texts_each)
+        texts.append(text)
         self._texts.move_to_end(number)
         if len(self._texts) > self._max_phones:
             self._texts.popitem(last=False)
 
+    def newest_first(self, number: str) -> list[TextT]:
+        return list(reversed(self._texts.get(number, ())))
+
+
+class Phones:
+    """Every phone that texted or was texted, and the last texts of both directions; all else is forgotten."""
+
+    def __init__(self, *, phones: int = 10_000, texts_each: int = 100) -> None:
+        self._sent: _Pile[SentText] = _Pile(phones, texts_each)
+        self._received: _Pile[ReceivedText] = _Pile(phones, texts_each)
+
+    def add(self, number: str, text: SentText) -> None:
+        """Remember what `number` sent."""
+        self._sent.add(number, text)
+
+    def receive(self, number: str, text: ReceivedText) -> None:
+        """Remember what reached `number`."""
+        self._received.add(number, text)
+
     def texts_of(self, number: str) -> list[SentText]:
         """Return what `number` sent, newest first; empty when it is unknown."""
-        return list(reversed(self._texts.get(number, ())))
+        return self._sent.newest_first(number)
+
+    def received_by(self, number: str) -> list[ReceivedText]:
+        """Return what reached `number`, newest first; empty when nothing did."""
+        return self._received.newest_first(number)

@@ -6,6 +6,7 @@ Source: https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 
@@ -42,9 +43,14 @@ def split_overrides(url: str) -> tuple[str, ConnectionOverrides]:
     the default standing.
     """
     address, _, fragment = url.partition("#")
+    return address, _read_fragment(fragment)
+
+
+@lru_cache(maxsize=64)  # the addresses differ from message to message, the fragments hardly ever
+def _read_fragment(fragment: str) -> ConnectionOverrides:
     given = dict(parse_qsl(fragment))
     default = ConnectionOverrides()
-    return address, ConnectionOverrides(
+    return ConnectionOverrides(
         connect_timeout_ms=_within(given.get("ct"), 100, 10_000, default.connect_timeout_ms),
         read_timeout_ms=_within(given.get("rt"), 100, 15_000, default.read_timeout_ms),
         total_timeout_ms=_within(given.get("tt"), 100, 15_000, default.total_timeout_ms),

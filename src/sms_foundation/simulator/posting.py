@@ -1,4 +1,4 @@
-"""One HTTP POST as Twilio makes it: limits of its own, no redirects, credentials only when asked for.
+"""One HTTP request as a provider makes it: limits of its own, no redirects, credentials only when asked for.
 
 Built on aiohttp: with 64 posts in flight httpx's pool cost 1.8 to 2.9 ms of CPU per post, a third of a core at the pace
 of a demonstration crowd, on a machine that it shares with the service and its database.
@@ -61,8 +61,9 @@ class Poster:
         overrides: ConnectionOverrides,
         budget_s: float,
         credentials: Credentials | None = None,
+        method: str = "POST",
     ) -> Answer:
-        """Post `body` and return the answer, its own body cut after `MAX_TWIML_BYTES` + 1 bytes.
+        """Send `body` and return the answer, its own body cut after `MAX_TWIML_BYTES` + 1 bytes.
 
         `url` is sent byte for byte; it holds no credentials and no fragment. `credentials` follow in a second request
         when the first is answered 401 with a Basic challenge. Everything together ends after `budget_s`.
@@ -71,22 +72,22 @@ class Poster:
         try:
             target = URL(url, encoded=True)
             async with asyncio.timeout(budget_s):
-                answer, challenge = await self._post_once(target, body, headers, overrides)
+                answer, challenge = await self._send_once(method, target, body, headers, overrides)
                 if credentials is not None and answer.status_code == 401 and challenge.lower().startswith("basic"):
                     headers = {**headers, "Authorization": credentials.header}
-                    answer, _ = await self._post_once(target, body, headers, overrides)
+                    answer, _ = await self._send_once(method, target, body, headers, overrides)
                 return answer
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
             raise NoAnswerError(_judge_failure(error)) from None
 
-    async def _post_once(
-        self, url: URL, body: bytes, headers: Mapping[str, str], overrides: ConnectionOverrides
+    async def _send_once(
+        self, method: str, url: URL, body: bytes, headers: Mapping[str, str], overrides: ConnectionOverrides
     ) -> tuple[Answer, str]:
         timeout = aiohttp.ClientTimeout(
             sock_connect=overrides.connect_timeout_ms / 1000, sock_read=overrides.read_timeout_ms / 1000
         )
-        async with self._open_session().post(
-            url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+        async with self._open_session().request(
+            method, url, data=body or None, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             content_type = response.headers.get("Content-Type", "")
             answer = Answer(response.status, content_type, await _read_bounded(response))
@@ -112,6 +113,16 @@ def split_credentials(url: str) -> tuple[str, Credentials | None]:
         return url, None
     username, _, password = userinfo.partition(":")
     return scheme + separator + rest[len(userinfo) + 1 :], Credentials(unquote(username), unquote(password))
+
+
+def reroute(url: str, public_base_url: str, deliver_base_url: str) -> str:
+    """Return the URL that is really called for `url`: under `deliver_base_url` what lies under `public_base_url`.
+
+    Both base URLs come without a trailing slash.
+    """
+    rest = url.removeprefix(public_base_url)
+    is_under_public_base = len(rest) < len(url) and rest[:1] in ("", "/", "?")
+    return deliver_base_url + rest if is_under_public_base else url
 
 
 def authority_of(url: str) -> str:

@@ -16,6 +16,7 @@ from sms_foundation.simulator.schemas import (
     DeliveryOut,
     JournalOut,
     PhoneOut,
+    ReceivedTextOut,
     SentTextOut,
     StatusesIn,
     TextIn,
@@ -83,16 +84,20 @@ async def list_deliveries(
     return JournalOut(deliveries=[DeliveryOut.model_validate(each) for each in found])
 
 
-@router.get("/phones/{number}", summary="What a virtual phone sent")
+@router.get("/phones/{number}", summary="What a virtual phone sent and received")
 async def get_phone(
     number: Annotated[str, Path(max_length=210, examples=["+15125550142"])], account: CurrentAccount
 ) -> PhoneOut:
-    """404 for a phone that never texted."""
+    """404 for a phone that neither texted nor was texted."""
     number = parse_address(number)
-    texts = account.phones.texts_of(number)
-    if not texts:
-        raise NotFoundError("this phone has not texted yet")
-    return PhoneOut(number=number, sent=[SentTextOut.model_validate(text) for text in texts])
+    sent, received = account.phones.texts_of(number), account.phones.received_by(number)
+    if not sent and not received:
+        raise NotFoundError("nothing was sent from or to this phone yet")
+    return PhoneOut(
+        number=number,
+        sent=[SentTextOut.model_validate(text) for text in sent],
+        received=[ReceivedTextOut.model_validate(text) for text in received],
+    )
 
 
 @router.post("/crowd", summary="Let a crowd text", status_code=status.HTTP_202_ACCEPTED)

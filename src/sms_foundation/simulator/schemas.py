@@ -120,11 +120,23 @@ class SentTextOut(BaseModel):
     sent_at: datetime
 
 
+class ReceivedTextOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    provider: str
+    provider_message_id: str
+    sender: str
+    body: str
+    media_urls: Sequence[str]
+    arrived_at: datetime
+
+
 class PhoneOut(BaseModel):
     """A virtual phone."""
 
     number: str
     sent: list[SentTextOut] = Field(description="newest first, at most the last hundred")
+    received: list[ReceivedTextOut] = Field(description="newest first, at most the last hundred")
 
 
 class CrowdIn(BaseModel):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from sms_foundation.core.config import LOCAL_ACCOUNT_SID, LOCAL_AUTH_TOKEN, LOCAL_PHONE_NUMBER
+from sms_foundation.simulator.scenario import NO_SCENARIO, Scenario
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,8 @@ class SimulatorSettings:
     """The organisation's own number, E.164: texts go to it unless they say otherwise."""
     messaging_service_sid: str | None = None
     """Sent with every webhook when set, as for a number inside a Messaging Service."""
+    scenario: Scenario = NO_SCENARIO
+    """How long messages travel, and how the providers misbehave from the start."""
     monitor_api_key: str | None = field(default=None, repr=False)
     """Bearer key the Collections Monitor stand-in asks for; None: it asks for none."""
     log_level: str = "INFO"

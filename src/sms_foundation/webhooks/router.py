@@ -1,10 +1,10 @@
-"""Twilio's webhooks: `/webhook/twilio/sms` and `/webhook/twilio/status`.
+"""The providers' webhooks: `/webhook/{provider}/sms` and `/webhook/{provider}/status`.
 
 Plain ASGI, in front of FastAPI: passing through it would cost as much as everything they do. They answer 200 only after
 the commit, 4xx for what can never be accepted, 503 for what could not be stored now; a duplicate like the first one.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,28 +23,28 @@ from sms_foundation.core.web.errors import as_public_error, error_response
 from sms_foundation.core.work.queue import Work
 from sms_foundation.messaging.delivery import ReceiptStore
 from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.providers.base import Provider, WebhookRequest
 from sms_foundation.providers.errors import NotAuthenticError, WebhookParseError
-from sms_foundation.providers.twilio.authenticity import (
-    SIGNATURE_HEADER,
-    SIGNATURE_SETTINGS_HEADER,
-    TwilioAuthenticator,
-)
-from sms_foundation.providers.twilio.webhook import PROVIDER, Pairs, parse_form, parse_inbound, parse_status
-from sms_foundation.webhooks.form import first_headers, read_form_body
+from sms_foundation.webhooks.body import first_headers, read_body
 from sms_foundation.webhooks.metrics import WEBHOOKS
 
-SMS_PATH = "/webhook/twilio/sms"
-STATUS_PATH = "/webhook/twilio/status"
-
-# "No reply". Source: https://www.twilio.com/docs/messaging/twiml (an empty or JSON body is an error in Twilio's log).
-_EMPTY_TWIML = b'<?xml version="1.0" encoding="UTF-8"?><Response/>'
-_TWIML_HEADERS = [(b"content-type", b"text/xml; charset=utf-8"), (b"content-length", str(len(_EMPTY_TWIML)).encode())]
 _LogFields = dict[str, Any]
+_Accept = Callable[[WebhookRequest, _LogFields], Awaitable[tuple[str, BackgroundTask | None]]]
 _counter = cache(WEBHOOKS.labels)
 
 
+def sms_path(provider: str) -> str:
+    """Return where texts that come in through `provider` arrive."""
+    return f"/webhook/{provider}/sms"
+
+
+def status_path(provider: str) -> str:
+    """Return where `provider` reports what became of texts that went out."""
+    return f"/webhook/{provider}/status"
+
+
 def webhook_routes(
-    authenticator: TwilioAuthenticator,
+    providers: Sequence[Provider],
     messages: MessageStore,
     receipts: ReceiptStore,
     *,
@@ -52,10 +52,22 @@ def webhook_routes(
     max_bytes: int,
     default_region: str,
 ) -> dict[str, ASGIApp]:
-    """Return Twilio's webhooks by path. `run_soon` is called, after the answer, with work this process holds."""
+    """Return the webhooks of all `providers` by path. `run_soon` is called, after the answer, with work we hold."""
+    routes: dict[str, ASGIApp] = {}
+    for provider in providers:
+        store_message = _storing(provider, messages, run_soon, default_region)
+        path = sms_path(provider.name)
+        routes[path] = _Webhook("sms", path, provider, store_message, max_bytes)
+        path = status_path(provider.name)
+        routes[path] = _Webhook("status", path, provider, _applying(provider, receipts), max_bytes)
+    return routes
 
-    async def store_message(pairs: Pairs, fields: _LogFields) -> tuple[str, BackgroundTask | None]:
-        sms = parse_inbound(pairs)
+
+def _storing(
+    provider: Provider, messages: MessageStore, run_soon: Callable[[Work], Awaitable[None]], default_region: str
+) -> _Accept:
+    async def store_message(request: WebhookRequest, fields: _LogFields) -> tuple[str, BackgroundTask | None]:
+        sms = provider.read_inbound(request)
         phone = canonical_address(sms.sender, default_region)
         fields.update(twilio_sid=sms.provider_message_id, phone=mask(phone))
         stored = await messages.store(sms, phone=phone)
@@ -63,33 +75,34 @@ def webhook_routes(
             return "duplicate", None
         return "stored", None if stored.work is None else BackgroundTask(run_soon, stored.work)
 
-    async def apply_receipt(pairs: Pairs, fields: _LogFields) -> tuple[str, BackgroundTask | None]:
-        report = parse_status(pairs)
+    return store_message
+
+
+def _applying(provider: Provider, receipts: ReceiptStore) -> _Accept:
+    async def apply_receipt(request: WebhookRequest, fields: _LogFields) -> tuple[str, BackgroundTask | None]:
+        report = provider.read_status(request)
         fields.update(twilio_sid=report.provider_message_id, delivery_status=report.event_status)
         return (await receipts.apply(report)).value, None
 
-    return {
-        SMS_PATH: _Webhook("sms", SMS_PATH, authenticator, store_message, max_bytes),
-        STATUS_PATH: _Webhook("status", STATUS_PATH, authenticator, apply_receipt, max_bytes),
-    }
+    return apply_receipt
 
 
 class _Webhook:
-    """One endpoint, an ASGI application: reads, authenticates, hands over to `accept`, answers, runs what is left."""
+    """One endpoint, an ASGI application: reads, hands over to `accept`, answers, runs what is left."""
 
-    def __init__(
-        self,
-        kind: str,
-        path: str,
-        authenticator: TwilioAuthenticator,
-        accept: Callable[[Pairs, _LogFields], Awaitable[tuple[str, BackgroundTask | None]]],
-        max_bytes: int,
-    ) -> None:
+    def __init__(self, kind: str, path: str, provider: Provider, accept: _Accept, max_bytes: int) -> None:
         self.path = path  # the label of this route in logs and metrics
         self._kind = kind
-        self._authenticator = authenticator
+        self._provider = provider.name
+        self._shape = provider.webhook_shape
         self._accept = accept
         self._max_bytes = max_bytes
+        reply = self._shape.reply
+        self._body = reply.body
+        self._headers = [
+            (b"content-type", reply.content_type.encode()),
+            (b"content-length", str(len(reply.body)).encode()),
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self
@@ -98,33 +111,31 @@ class _Webhook:
         background = None
         refusal: SmsFoundationError | None = None
         try:
-            if scope["method"] != "POST":
-                raise MethodNotAllowedError("webhooks are POSTed", allowed="POST")
-            pairs = await self._authentic_pairs(scope, receive)
-            outcome, background = await self._accept(pairs, fields)
+            outcome, background = await self._accept(await self._read(scope, receive), fields)
         except Exception as error:  # noqa: BLE001  # every failure has an answer, and none is a 500 by surprise
             outcome, refusal = _refusal(error)
         fields["outcome"] = outcome
-        _counter(PROVIDER, self._kind, outcome).inc()
+        _counter(self._provider, self._kind, outcome).inc()
         if refusal is not None:
             await error_response(refusal, state["request_id"])(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _TWIML_HEADERS})
-        await send({"type": "http.response.body", "body": _EMPTY_TWIML})
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await send({"type": "http.response.body", "body": self._body})
         if background is not None:
             await background()
 
-    async def _authentic_pairs(self, scope: Scope, receive: Receive) -> Pairs:
+    async def _read(self, scope: Scope, receive: Receive) -> WebhookRequest:
+        method = scope["method"]
+        if method not in self._shape.methods:
+            allowed = ", ".join(sorted(self._shape.methods))
+            raise MethodNotAllowedError(f"this webhook is called by {allowed}", allowed=allowed)
         headers = first_headers(scope)
-        body = await read_form_body(headers, receive, limit_bytes=self._max_bytes)
-        pairs = parse_form(body)
-        self._authenticator.check(
-            path_and_query=_path_and_query(scope),
-            pairs=pairs,
-            signature=headers.get(SIGNATURE_HEADER, b""),
-            signature_settings=headers.get(SIGNATURE_SETTINGS_HEADER, b""),
-        )
-        return pairs
+        body = b""
+        if method != "GET":
+            body = await read_body(
+                headers, receive, content_types=self._shape.content_types, limit_bytes=self._max_bytes
+            )
+        return WebhookRequest(method, _path_and_query(scope), headers, body)
 
 
 def _path_and_query(scope: Scope) -> str:

@@ -15,7 +15,7 @@ from sms_foundation.core.db import Database, DatabaseUrl
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_RUNS
 from sms_foundation.core.work.queue import NewWork, Work
-from sms_foundation.core.work.runner import Again, Done, Handler, Outcome, Retry, WorkRunner
+from sms_foundation.core.work.runner import Again, Done, Handler, Outcome, Retry, Settled, WorkRunner
 from tests.support.processes import eventually
 from tests.support.service import make_settings
 
@@ -174,7 +174,7 @@ class TestRuns:
         async def handle(work: Work) -> Outcome:
             async with database.transaction() as connection:
                 assert await queue.finish(connection, [work])
-            return Done(is_row_gone=True)
+            return Settled()
 
         await enqueue(database, [1])
         before = runs("done"), runs("unrecorded")

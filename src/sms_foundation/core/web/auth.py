@@ -1,12 +1,17 @@
 """The bearer token of the internal API, until access control by client takes its place."""
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 
 from fastapi import Request
 
 from sms_foundation.core.config import Settings
-from sms_foundation.core.errors import NotConfiguredError, UnauthorizedError
+from sms_foundation.core.errors import NotConfiguredError, UnauthorizedError, ValidationError
+
+CLIENT_HEADER = "x-client-id"
+_DEFAULT_CLIENT = "internal"
+_is_client_id = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}").fullmatch
 
 CheckAccess = Callable[[Request], Awaitable[None]]
 
@@ -31,3 +36,16 @@ def internal_access(settings: Settings) -> CheckAccess:
             raise UnauthorizedError("a valid bearer token is required")
 
     return check_access
+
+
+def client_id_of(request: Request) -> str:
+    """Return which service calls, as it says in `X-Client-ID`; all of them hold the same token.
+
+    Raises ValidationError for a name that is none.
+    """
+    name = request.headers.get(CLIENT_HEADER)
+    if name is None:
+        return _DEFAULT_CLIENT
+    if not _is_client_id(name):
+        raise ValidationError.of_field("X-Client-ID", "must be 1 to 64 lower-case letters, digits or . _ -")
+    return name

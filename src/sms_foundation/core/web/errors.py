@@ -66,6 +66,8 @@ def as_public_error(error: Exception) -> SmsFoundationError:
     """Return what a caller may know of `error`; an outage of the database becomes 503, the rest a bare 500."""
     if isinstance(error, SmsFoundationError):
         return error
+    if isinstance(error, RequestValidationError):
+        return _from_validation(error)
     if is_outage(error):
         log.error("database.unavailable", error=explain_outage(error))
         return UnavailableError("the database is not available", retry_after_s=5)

@@ -25,6 +25,7 @@ work = Table(
     Column("ref_id", Uuid, nullable=False, comment="the row this work is about; its table follows from kind"),
     Column("order_key", Text, comment="work of one key runs one after the other, in order of id"),
     Column("unique_key", Text, comment="at most one open row per key"),
+    Column("priority", SmallInteger, nullable=False, server_default="1", comment="0 goes first; see queue.Priority"),
     Column("state", Text, nullable=False, server_default="due"),
     Column("run_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("attempts", SmallInteger, nullable=False, server_default="0", comment="starts so far"),
@@ -34,8 +35,8 @@ work = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     CheckConstraint("state IN ('due', 'leased', 'dead')", name="state"),
     CheckConstraint("(state = 'leased') = (lease_token IS NOT NULL AND lease_until IS NOT NULL)", name="lease"),
-    # What to claim next, and when to wake up.
-    Index("ix_work_due", "run_at", "id", postgresql_where=text("state = 'due'")),
+    # What to claim next, and when to wake up: one range per kind and priority, however much waits in the others.
+    Index("ix_work_due", "kind", "priority", "run_at", "id", postgresql_where=text("state = 'due'")),
     # Whose holder has died.
     Index("ix_work_leased", "lease_until", postgresql_where=text("state = 'leased'")),
     # Is there an older open row of this key?

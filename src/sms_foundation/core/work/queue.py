@@ -7,9 +7,27 @@ come from the database's clock; processes need not agree on theirs.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from uuid import UUID
 
 from sms_foundation.core.db import Connection, rows_affected
+
+
+class Priority(IntEnum):
+    """Who goes first: everything urgent before anything normal, and that before bulk."""
+
+    URGENT = 0
+    NORMAL = 1
+    BULK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Rows of one kind and priority; `room` is how many of them may be claimed now."""
+
+    kind: str
+    priority: Priority
+    room: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +43,7 @@ class NewWork:
     delay: timedelta = timedelta(0)
     order_key: str | None = None
     unique_key: str | None = None
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +55,9 @@ class Work:
     ref_id: UUID
     attempts: int
     lease_token: UUID
+    priority: Priority = Priority.NORMAL
+    is_ordered: bool = False
+    """Others may be waiting for this one: it has an order_key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +92,39 @@ FROM (SELECT DISTINCT order_key FROM unnest($1::text[]) AS t(order_key) WHERE or
 """
 
 _ENQUEUE = """
-INSERT INTO work (kind, ref_id, run_at, order_key, unique_key)
-SELECT kind, ref_id, now() + delay, order_key, unique_key
-FROM unnest($1::text[], $2::uuid[], $3::interval[], $4::text[], $5::text[])
-     WITH ORDINALITY AS t(kind, ref_id, delay, order_key, unique_key, position)
+INSERT INTO work (kind, ref_id, run_at, order_key, unique_key, priority)
+SELECT kind, ref_id, now() + delay, order_key, unique_key, priority
+FROM unnest($1::text[], $2::uuid[], $3::interval[], $4::text[], $5::text[], $6::int[])
+     WITH ORDINALITY AS t(kind, ref_id, delay, order_key, unique_key, priority, position)
 ORDER BY position
 ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND state <> 'dead' DO NOTHING
 """
 
+# Lane by lane, each a range of ix_work_due: what waits in one lane costs the others nothing. The lanes are walked in
+# the order given, and no further than the limit.
 _CLAIM = """
 WITH due AS (
     SELECT w.id
-    FROM work AS w
-    WHERE w.state = 'due' AND w.run_at <= now() AND w.kind = ANY($1)
-      AND (w.order_key IS NULL OR NOT EXISTS (
-          SELECT FROM work AS other
-          WHERE other.order_key = w.order_key AND other.id <> w.id AND other.state <> 'dead'
-            AND (other.id < w.id OR other.state = 'leased')))
-    ORDER BY w.run_at, w.id
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
+    FROM unnest($1::text[], $2::int[], $3::int[]) AS lane(kind, priority, room)
+    CROSS JOIN LATERAL (
+        SELECT w.id
+        FROM work AS w
+        WHERE w.state = 'due' AND w.kind = lane.kind AND w.priority = lane.priority AND w.run_at <= now()
+          AND (w.order_key IS NULL OR NOT EXISTS (
+              SELECT FROM work AS other
+              WHERE other.order_key = w.order_key AND other.id <> w.id AND other.state <> 'dead'
+                AND (other.id < w.id OR other.state = 'leased')))
+        ORDER BY w.run_at, w.id
+        LIMIT lane.room
+        FOR UPDATE SKIP LOCKED
+    ) AS w
+    LIMIT $4
 )
 UPDATE work AS w
-SET state = 'leased', attempts = attempts + 1, lease_token = $3, lease_until = now() + $4
+SET state = 'leased', attempts = attempts + 1, lease_token = $5, lease_until = now() + $6
 FROM due
 WHERE w.id = due.id
-RETURNING w.id, w.kind, w.ref_id, w.attempts, w.lease_token
+RETURNING w.id, w.kind, w.ref_id, w.attempts, w.lease_token, w.priority, w.order_key IS NOT NULL
 """
 
 _FINISH = """
@@ -111,6 +140,14 @@ SET state = CASE WHEN $3::interval IS NULL THEN 'dead' ELSE 'due' END,
     run_at = now() + coalesce($3, interval '0'), attempts = least(attempts, $5), last_error = $4,
     lease_token = NULL, lease_until = NULL
 WHERE id = $1 AND lease_token = $2
+"""
+
+_POSTPONE = """
+UPDATE work AS w
+SET state = 'due', attempts = attempts - 1, run_at = now() + held.delay, last_error = held.reason,
+    lease_token = NULL, lease_until = NULL
+FROM unnest($1::bigint[], $2::uuid[], $3::interval[], $4::text[]) AS held(id, lease_token, delay, reason)
+WHERE w.id = held.id AND w.lease_token = held.lease_token
 """
 
 _GIVE_BACK = """
@@ -137,8 +174,13 @@ WHERE id IN (
 """
 
 _NEXT_DUE = """
-SELECT extract(epoch FROM run_at - now())::float8 FROM work
-WHERE state = 'due' AND kind = ANY($1) ORDER BY run_at LIMIT 1
+SELECT min(extract(epoch FROM w.run_at - now()))::float8
+FROM unnest($1::text[], $2::int[]) AS lane(kind, priority)
+CROSS JOIN LATERAL (
+    SELECT run_at FROM work
+    WHERE state = 'due' AND kind = lane.kind AND priority = lane.priority AND run_at > now()
+    ORDER BY run_at LIMIT 1
+) AS w
 """
 
 _BACKLOG = """
@@ -179,15 +221,28 @@ async def enqueue(connection: Connection, work: Sequence[NewWork]) -> None:
         [each.delay for each in work],
         order_keys,
         [each.unique_key for each in work],
+        [each.priority for each in work],
     )
 
 
 async def claim(
-    connection: Connection, *, kinds: Sequence[str], limit: int, lease_token: UUID, lease: timedelta
+    connection: Connection, *, lanes: Sequence[Lane], limit: int, lease_token: UUID, lease: timedelta
 ) -> list[Work]:
-    """Lease up to `limit` due rows, oldest first; rows others are looking at are skipped, never waited for."""
-    rows = await connection.fetch(_CLAIM, kinds, limit, lease_token, lease)
-    return sorted((Work(*row) for row in rows), key=lambda each: each.id)
+    """Lease up to `limit` due rows, lane by lane in the order given, oldest first in each; returned in order of id.
+
+    Rows that others are looking at are skipped, never waited for.
+    """
+    rows = await connection.fetch(
+        _CLAIM,
+        [lane.kind for lane in lanes],
+        [lane.priority for lane in lanes],
+        [lane.room for lane in lanes],
+        limit,
+        lease_token,
+        lease,
+    )
+    claimed = (Work(row[0], row[1], row[2], row[3], row[4], Priority(row[5]), row[6]) for row in rows)
+    return sorted(claimed, key=lambda each: each.id)
 
 
 async def finish(connection: Connection, done: Sequence[Work]) -> set[int]:
@@ -217,6 +272,17 @@ async def put_aside(connection: Connection, work: Work, *, error: str) -> None:
     await connection.execute(_RESCHEDULE, work.id, work.lease_token, None, error[:500], work.attempts)
 
 
+async def postpone(connection: Connection, held: Sequence[tuple[Work, timedelta, str]]) -> None:
+    """Make rows due again after their delays, as if they had not been started; the text says what they wait for."""
+    await connection.execute(
+        _POSTPONE,
+        [work.id for work, _, _ in held],
+        [work.lease_token for work, _, _ in held],
+        [delay for _, delay, _ in held],
+        [reason[:500] for _, _, reason in held],
+    )
+
+
 async def give_back(connection: Connection, held: Iterable[Work]) -> None:
     """Release leases of work that was never started, so that others can run it now."""
     held = list(held)
@@ -233,9 +299,11 @@ async def take_over_expired(connection: Connection, *, max_attempts: int) -> int
     return rows_affected(await connection.execute(_TAKE_OVER, max_attempts))
 
 
-async def seconds_until_next(connection: Connection, *, kinds: Sequence[str]) -> float | None:
-    """Return the time until the next row is due (negative when overdue), None when nothing is waiting."""
-    seconds: float | None = await connection.fetchval(_NEXT_DUE, kinds)
+async def seconds_until_next(connection: Connection, *, lanes: Sequence[Lane]) -> float | None:
+    """Return the time until the next row that is not due yet will be, None when there is none."""
+    seconds: float | None = await connection.fetchval(
+        _NEXT_DUE, [lane.kind for lane in lanes], [lane.priority for lane in lanes]
+    )
     return seconds
 
 

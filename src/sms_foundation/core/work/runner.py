@@ -4,30 +4,38 @@ Requests come first. While the edge is busy the runner starts only a trickle; wh
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+import heapq
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import count
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
 
-from sms_foundation.core.batching import Batcher
+from sms_foundation.core.batching import Batcher, Write
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Database, explain_outage, is_outage
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_RUNS, WORK_SECONDS, WORK_TAKEN_OVER
-from sms_foundation.core.work.queue import Work
+from sms_foundation.core.work.queue import Lane, Priority, Work
 from sms_foundation.core.work.retry import backoff
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The work is done; `is_row_gone`: the handler deleted its row in the transaction of its own effects."""
+    """The work is done."""
 
-    is_row_gone: bool = False
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The handler has written what becomes of its row itself, in the transaction of its own effects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,15 @@ class Again:
     delay: timedelta
 
 
-Outcome = Done | Retry | Again
+@dataclass(frozen=True, slots=True)
+class Later:
+    """It was not the row's turn: try again after `delay`, as if it had not been started."""
+
+    delay: timedelta
+    reason: str
+
+
+Outcome = Done | Settled | Retry | Again | Later
 Handler = Callable[[Work], Awaitable[Outcome]]
 
 # Attempts that an outage can use up: after it, work is tried within about a minute, and has most of its attempts left.
@@ -60,12 +76,38 @@ _OUTAGE_ATTEMPTS = 5
 _TRICKLE_ROWS = 10
 _TRICKLE_INTERVAL_S = 0.25
 
+# Claims that follow one another at once would mostly be empty: what becomes due meanwhile goes into the next one.
+_CLAIM_INTERVAL_S = 0.01
+# How soon to look again at a lane that had no room.
+_ROOM_INTERVAL_S = 0.05
+
+Room = Callable[[str, Priority], int]
+
+
+def _always(_kind: str, _priority: Priority) -> int:
+    return 1_000_000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Ready:
+    """A leased row that waits for its start: urgent ones first, then in the order of arrival."""
+
+    priority: Priority
+    position: int
+    work: Work = field(compare=False)
+    received: float = field(compare=False)
+
 
 class WorkRunner:
-    """Runs due rows of the kinds it has handlers for, `concurrency` at a time.
+    """Runs due rows of the kinds it has handlers for, `concurrency` at a time, urgent ones first.
 
     A handler gets a leased row and returns what became of it; an exception counts as a failure to be retried. It has
     half the lease for one run, so a slow run ends before somebody else starts the same row.
+
+    `priorities` names the priorities under which rows of a kind exist; of one not named there only normal ones.
+    `reserved` of the runs at once are for urgent rows alone. `room(kind, priority)` tells how many more rows it makes
+    sense to start now, where something other than time limits them. `trickle_rows` is how many that are not urgent
+    still start in a quarter of a second while the edge is busy.
     """
 
     def __init__(
@@ -78,38 +120,48 @@ class WorkRunner:
         lease_s: float,
         max_attempts: int,
         is_edge_busy: Callable[[], bool] = lambda: False,
+        priorities: Mapping[str, Iterable[Priority]] | None = None,
+        reserved: int = 0,
+        room: Room = _always,
+        trickle_rows: int = _TRICKLE_ROWS,
     ) -> None:
         self._database = database
         self._handlers = handlers
-        self._kinds = sorted(handlers)
+        priorities = priorities or {}
+        self._lanes = sorted(
+            ((kind, each) for kind in handlers for each in priorities.get(kind, (Priority.NORMAL,))),
+            key=lambda lane: (lane[1], lane[0]),
+        )
         self._concurrency = concurrency
+        self._reserved = reserved
+        self._trickle_rows = trickle_rows
+        self._room_of = room
         self._poll_s = poll_s
         self._max_attempts = max_attempts
         self._is_edge_busy = is_edge_busy
         self.lease = timedelta(seconds=lease_s)
         self.lease_token: UUID = uuid4()
         self._capacity = 8 * concurrency
-        self._ready: asyncio.Queue[tuple[float, Work]] = asyncio.Queue()
+        self._ready: list[_Ready] = []
+        self._positions = count()
+        self._running: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._gate = asyncio.Lock()
         self._next_trickle = 0.0
         self._trickle_left = 0
-        self._finisher = Batcher(self._finish_batch, is_item_to_blame=lambda error: not is_outage(error), max_items=256)
+        self._finisher = self._batcher(self._finish_batch)
+        self._postponer = self._batcher(self._postpone_batch)
         self._feeder: asyncio.Task[None] | None = None
-        self._consumers: list[asyncio.Task[None]] = []
         self._is_stopping = False
 
     def start(self) -> None:
         """Begin to claim and run."""
         self._feeder = asyncio.create_task(self._feed(), name="work-feeder")
-        self._consumers = [
-            asyncio.create_task(self._consume(), name=f"work-{index}") for index in range(self._concurrency)
-        ]
 
     @property
     def room(self) -> int:
         """How many rows could be offered now."""
-        return 0 if self._is_stopping or self._feeder is None else max(self._capacity - self._ready.qsize(), 0)
+        return 0 if self._is_stopping or self._feeder is None else max(self._capacity - len(self._ready), 0)
 
     async def offer(self, work: Work) -> None:
         """Queue a row that was just written and is leased to us already.
@@ -118,7 +170,8 @@ class WorkRunner:
         lease has run out. Once stopping, the lease is given up with all others.
         """
         if not self._is_stopping:
-            self._ready.put_nowait((monotonic(), work))
+            self._add(work)
+            self._start_ready()
 
     def wake(self) -> None:
         """Look for due rows now instead of at the next poll."""
@@ -134,24 +187,17 @@ class WorkRunner:
             return
         self._feeder.cancel()
         step_s = timeout_s * 0.1
-        if waiting := self._drop_waiting():
+        waiting, self._ready = [each.work for each in self._ready], []
+        if waiting:
             await _try_within(step_s, self._give_back(waiting))
-        for _ in self._consumers:
-            self._ready.put_nowait((monotonic(), _STOP))
-        _, late = await asyncio.wait(self._consumers, timeout=timeout_s * 0.55)
-        for task in late:
-            task.cancel()
-        await asyncio.wait([self._feeder, *self._consumers], timeout=step_s)
-        await _try_within(step_s, self._finisher.close())
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=timeout_s * 0.55)
+            for task in late:
+                task.cancel()
+        await asyncio.wait([self._feeder, *self._running], timeout=step_s)
+        await _try_within(step_s, self._close_batchers())
         # Also what was interrupted, and what a claim had leased whose answer nobody waited for.
         await _try_within(step_s, self._release())
-
-    def _drop_waiting(self) -> list[Work]:
-        dropped = []
-        with suppress(asyncio.QueueEmpty):
-            while True:
-                dropped.append(self._ready.get_nowait()[1])
-        return dropped
 
     async def _feed(self) -> None:
         last_take_over = 0.0
@@ -168,29 +214,52 @@ class WorkRunner:
                 if failures in (1, 10) or failures % 100 == 0:
                     log.warning("work.claim_failed", error=explain_outage(error), failures=failures)
                 pause_s = backoff(failures, base=timedelta(seconds=0.5), cap=timedelta(seconds=10)).total_seconds()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._wake.wait()
+            if pause_s > _CLAIM_INTERVAL_S:
+                await asyncio.sleep(_CLAIM_INTERVAL_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s - _CLAIM_INTERVAL_S):
+                        await self._wake.wait()
+            else:
+                await asyncio.sleep(pause_s)
             self._wake.clear()
 
     async def _claim_and_wait_time(self) -> float:
-        wanted = self._capacity // 2 - self._ready.qsize()
-        if wanted <= 0:
-            return 0.02  # busy: look again when consumers have made room
+        lanes, limit, is_held_back = self._open_lanes()
+        if not lanes:
+            return _ROOM_INTERVAL_S if is_held_back else 2 * _CLAIM_INTERVAL_S  # busy: look again when there is room
         async with self._database.connection() as connection:
             claimed = await queue.claim(
-                connection, kinds=self._kinds, limit=wanted, lease_token=self.lease_token, lease=self.lease
+                connection, lanes=lanes, limit=limit, lease_token=self.lease_token, lease=self.lease
             )
-            seconds = None
-            if len(claimed) < wanted:
-                seconds = await queue.seconds_until_next(connection, kinds=self._kinds)
-        now = monotonic()
+            is_full = len(claimed) == limit or self._has_full_lane(lanes, claimed)
+            seconds = None if is_full else await queue.seconds_until_next(connection, lanes=lanes)
         for work in claimed:
-            self._ready.put_nowait((now, work))
-        if len(claimed) == wanted:
+            self._add(work)
+        self._start_ready()
+        if is_full:
             return 0.0
-        # Rows may be due yet blocked behind another of their order_key: never spin on them.
-        return self._poll_s if seconds is None else min(self._poll_s, max(seconds, 0.05))
+        # Rows that are due, yet blocked behind another of their order_key, are looked for when that one ends.
+        pause_s = self._poll_s if seconds is None else min(self._poll_s, max(seconds, 0.0))
+        return min(pause_s, _ROOM_INTERVAL_S) if is_held_back else pause_s
+
+    def _open_lanes(self) -> tuple[list[Lane], int, bool]:
+        """Return the lanes to claim from, how much at most in all, and whether one has no room for now."""
+        wanted = max(self._capacity // 2 - len(self._ready), 0)
+        lanes: list[Lane] = []
+        is_held_back = False
+        for kind, priority in self._lanes:
+            room = self._room_of(kind, priority)
+            is_held_back |= room <= 0
+            # What waits here already must not keep an urgent row from being seen.
+            room = min(room, max(wanted, self._concurrency) if priority is Priority.URGENT else wanted)
+            if room > 0:
+                lanes.append(Lane(kind, priority, room))
+        return lanes, max((lane.room for lane in lanes), default=0), is_held_back
+
+    @staticmethod
+    def _has_full_lane(lanes: list[Lane], claimed: list[Work]) -> bool:
+        counts = Counter((work.kind, work.priority) for work in claimed)
+        return any(counts[lane.kind, lane.priority] == lane.room for lane in lanes)
 
     async def _take_over(self) -> None:
         async with self._database.connection() as connection:
@@ -199,23 +268,38 @@ class WorkRunner:
             WORK_TAKEN_OVER.inc(taken)
             log.warning("work.taken_over", rows=taken)
 
-    async def _consume(self) -> None:
-        while True:
-            received, work = await self._ready.get()
-            if work is _STOP:
+    def _add(self, work: Work) -> None:
+        heapq.heappush(self._ready, _Ready(work.priority, next(self._positions), work, monotonic()))
+
+    def _start_ready(self) -> None:
+        while self._ready and not self._is_stopping:
+            is_urgent = self._ready[0].priority is Priority.URGENT
+            if len(self._running) >= (self._concurrency if is_urgent else self._concurrency - self._reserved):
                 return
+            task = asyncio.create_task(self._start(heapq.heappop(self._ready)))
+            self._running.add(task)
+            task.add_done_callback(self._on_end)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start_ready()
+
+    async def _start(self, ready: _Ready) -> None:
+        if ready.priority is not Priority.URGENT:
             async with self._gate:
                 await self._give_way()
-            if monotonic() - received > self.lease.total_seconds() / 2:
-                continue  # too old to start: another process may be about to take it over
-            await self._run(work)
+        if monotonic() - ready.received > self.lease.total_seconds() / 2:
+            return  # too old to start: another process may be about to take it over
+        await self._run(ready.work)
+        if ready.work.is_ordered:
+            self._wake.set()  # the next one of its key may go now
 
     async def _give_way(self) -> None:
         while self._is_edge_busy() and not self._is_stopping:
             now = monotonic()
             if now >= self._next_trickle:
                 self._next_trickle = now + _TRICKLE_INTERVAL_S
-                self._trickle_left = _TRICKLE_ROWS
+                self._trickle_left = self._trickle_rows
             if self._trickle_left:
                 self._trickle_left -= 1
                 return
@@ -249,11 +333,14 @@ class WorkRunner:
 
     async def _record(self, work: Work, outcome: Outcome) -> str:
         match outcome:
-            case Done(is_row_gone=True):
+            case Settled():
                 return "done"
             case Done():
                 await self._finisher.submit(work)
                 return "done"
+            case Later(delay, reason):
+                await self._postponer.submit((work, delay, reason))
+                return "later"
             case Again(delay):
                 async with self._database.connection() as connection:
                     await queue.run_again(connection, work, delay=delay)
@@ -270,11 +357,22 @@ class WorkRunner:
                     await queue.retry_later(connection, work, delay=pause, error=reason, attempts_at_most=at_most)
                 return "retry"
 
-    async def _finish_batch(self, done: Iterable[Work]) -> list[None]:
-        done = list(done)
+    async def _finish_batch(self, done: Sequence[Work]) -> list[None]:
         async with self._database.connection() as connection:
             await queue.finish(connection, done)
         return [None] * len(done)
+
+    async def _postpone_batch(self, held: Sequence[tuple[Work, timedelta, str]]) -> list[None]:
+        async with self._database.connection() as connection:
+            await queue.postpone(connection, held)
+        return [None] * len(held)
+
+    def _batcher(self, write: Write[T, None]) -> Batcher[T, None]:
+        return Batcher(write, is_item_to_blame=lambda error: not is_outage(error), max_items=256)
+
+    async def _close_batchers(self) -> None:
+        await self._finisher.close()
+        await self._postponer.close()
 
     async def _give_back(self, waiting: list[Work]) -> None:
         async with self._database.connection() as connection:
@@ -295,6 +393,3 @@ async def _try_within(timeout_s: float, closing: Coroutine[None, None, None]) ->
     task.cancel()
     if error is not None:  # shutting down: the leases run out by themselves
         log.warning("work.not_handed_back", error=explain_outage(error))
-
-
-_STOP = Work(id=0, kind="", ref_id=UUID(int=0), attempts=0, lease_token=UUID(int=0))

@@ -1,4 +1,7 @@
-"""Twilio's dialect: verify a webhook, parse it into our types. Facts and sources stand beside the code they explain."""
+"""Twilio's dialect: send, look up and redact messages, verify webhooks and parse them into our types.
+
+Enter through `adapter`. Facts and sources stand beside the code they explain.
+"""
 
 from sms_foundation.providers.twilio.signature import sign, verify_signature
 

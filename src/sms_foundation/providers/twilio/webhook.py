@@ -13,6 +13,7 @@ import orjson
 from sms_foundation.providers.base import InboundSms, Media, StatusReport
 from sms_foundation.providers.base import parse_status as word_to_status
 from sms_foundation.providers.errors import WebhookParseError
+from sms_foundation.providers.twilio.errors import kind_of_delivery_error
 
 PROVIDER = "twilio"
 
@@ -49,14 +50,15 @@ def _unquote(part: str) -> str:
 _unquote_again = lru_cache(maxsize=8192)(_unquote)
 
 
-def parse_inbound(pairs: Pairs) -> InboundSms:
-    """Read an inbound message. Of a repeated field the first value counts; `raw` keeps them all.
+def parse_inbound(pairs: Pairs, *, provider: str = PROVIDER) -> InboundSms:
+    """Read an inbound message for the configured account `provider`.
 
-    Raises WebhookParseError when MessageSid or From is missing, blank or absurdly long.
+    Of a repeated field the first value counts; `raw` keeps them all. Raises WebhookParseError when MessageSid or From
+    is missing, blank or absurdly long.
     """
     fields = _first_values(pairs)
     return InboundSms(
-        provider=PROVIDER,
+        provider=provider,
         provider_message_id=_message_sid(fields),
         sender=_address(fields, "From", is_required=True),
         recipient=_address(fields, "To", is_required=False),
@@ -67,25 +69,30 @@ def parse_inbound(pairs: Pairs) -> InboundSms:
     )
 
 
-def parse_status(pairs: Pairs) -> StatusReport:
+def parse_status(pairs: Pairs, *, provider: str = PROVIDER, reference: str | None = None) -> StatusReport:
     """Read a status callback. A status Twilio has not documented is reported with `status=None`.
+
+    `provider`: the configured account; `reference`: ours, from the URL that was called.
 
     Raises WebhookParseError when MessageSid or every status field is missing, blank or absurdly long.
     """
     fields = _first_values(pairs)
     sid = _message_sid(fields)
+    error_code = _error_code(fields)
     word = next((fields[name] for name in _STATUS_FIELDS if fields.get(name, "").strip()), "")
     word = printable(word).strip().lower()
     if not word or len(word) > _MAX_ID_LENGTH:
         raise WebhookParseError("missing_status", "MessageStatus is missing")
     return StatusReport(
-        provider=PROVIDER,
+        provider=provider,
         provider_message_id=sid,
         event_status=word,
         status=word_to_status(word),
-        error_code=_error_code(fields),
-        error_message=printable(fields.get("ErrorMessage", "")).strip()[:500] or None,
+        error_code=error_code,
+        error_message=_error_message(fields),
         raw=_raw_json(pairs, fields),
+        reference=reference,
+        error_kind=None if error_code is None else kind_of_delivery_error(error_code),
     )
 
 
@@ -144,6 +151,12 @@ def _count(text: str, *, least: int, most: int) -> int:
 def _error_code(fields: dict[str, str]) -> str | None:
     code = printable(fields.get("ErrorCode", "")).strip()[:32]
     return None if code in ("", "0") else code  # some callbacks carry ErrorCode=0 for "none"
+
+
+def _error_message(fields: dict[str, str]) -> str | None:
+    # Text messages carry ErrorMessage, RCS and other channels ChannelStatusMessage.
+    text = fields.get("ErrorMessage") or fields.get("ChannelStatusMessage", "")
+    return printable(text).strip()[:500] or None
 
 
 def _raw_json(pairs: Pairs, fields: dict[str, str]) -> str:

@@ -1,12 +1,10 @@
-"""Reading a form body at the edge: bounded, and never trusted to be one."""
+"""Reading a webhook's body at the edge: bounded, and never trusted to be what it says."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.types import Receive, Scope
 
 from sms_foundation.core.errors import MalformedRequestError, PayloadTooLargeError, UnsupportedMediaError
-
-_FORM = b"application/x-www-form-urlencoded"
 
 
 class ClientGoneError(MalformedRequestError):
@@ -23,15 +21,15 @@ def first_headers(scope: Scope) -> Headers:
     return dict(reversed(scope["headers"]))
 
 
-async def read_form_body(headers: Headers, receive: Receive, *, limit_bytes: int) -> bytes:
-    """Return the raw body of an urlencoded form POST.
+async def read_body(headers: Headers, receive: Receive, *, content_types: Collection[str], limit_bytes: int) -> bytes:
+    """Return the raw body of a request of one of `content_types`.
 
     Raises UnsupportedMediaError for any other or an encoded body, PayloadTooLargeError above the limit (without reading
     on), ClientGoneError when the body never ended.
     """
-    content_type = headers.get(b"content-type", b"")
-    if content_type.partition(b";")[0].strip().lower() != _FORM:
-        raise UnsupportedMediaError(f"the body must be {_FORM.decode()}")
+    content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+    if content_type not in content_types:
+        raise UnsupportedMediaError(f"the body must be {' or '.join(sorted(content_types))}")
     if headers.get(b"content-encoding", b"") not in (b"", b"identity"):
         raise UnsupportedMediaError("the body must not be compressed")
     length = headers.get(b"content-length", b"")

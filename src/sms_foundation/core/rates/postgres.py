@@ -1,0 +1,133 @@
+"""Rates whose cells are rows of `rate_cells`: one statement reserves any number of slots of any number of keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import asyncpg
+
+from sms_foundation.core.db import Connection, Database, explain_outage, is_outage, retry_races, rows_affected
+from sms_foundation.core.rates.base import Outcome, RatesUnavailableError, Wish, outcome_at
+
+# A run is the wishes of one key: positions `first` up to but not at `stop`. Times are microseconds from `now`.
+#
+# `held` locks the rows, in key order, so that two of these wait for each other but never in a circle. A row that others
+# have moved since the statement began is locked, and returned, as they left it. `now` is read when all locks are
+# held: a slot cannot begin while we still wait. `walk` has a row per wish, saying where its slot starts; the row at
+# `stop` is where the next one would. (A window function cannot do this: whether a wish moves the cell depends on the
+# wishes before it.) A key without a row has no result: see `_CREATE`.
+_RESERVE = """
+WITH RECURSIVE held AS MATERIALIZED (
+    SELECT run.first, run.stop, cell.key, cell.tat
+    FROM unnest($1::text[], $2::int[], $3::int[]) AS run(key, first, stop) JOIN rate_cells AS cell USING (key)
+    ORDER BY cell.key
+    FOR NO KEY UPDATE OF cell
+), clock AS MATERIALIZED (
+    SELECT max(clock_timestamp()) AS now FROM held
+), walk AS (
+    SELECT key, stop, first AS position,
+           greatest(0, extract(epoch FROM tat - (SELECT now FROM clock)) * 1000000)::bigint AS start_us
+    FROM held
+    UNION ALL
+    SELECT key, stop, position + 1,
+           start_us + CASE WHEN start_us <= ($5::bigint[])[position] THEN ($4::bigint[])[position] ELSE 0 END
+    FROM walk WHERE position < stop
+), moved AS (
+    UPDATE rate_cells AS cell SET tat = clock.now + walk.start_us * interval '1 microsecond'
+    FROM walk, clock
+    WHERE walk.position = walk.stop AND cell.key = walk.key
+      AND cell.tat < clock.now + walk.start_us * interval '1 microsecond'
+)
+SELECT position, start_us FROM walk WHERE position < stop
+"""
+
+# What a statement inserts it cannot lock and move, so the first use of a key takes two more. In key order, as above.
+_CREATE = """
+INSERT INTO rate_cells (key, tat) SELECT key, clock_timestamp() FROM unnest($1::text[]) AS t(key) ORDER BY key
+ON CONFLICT (key) DO NOTHING
+"""
+
+_READ = """
+SELECT key, greatest(0, extract(epoch FROM tat - clock_timestamp()))::float8 FROM rate_cells WHERE key = ANY($1)
+"""
+
+# Rows that somebody holds are not idle; skipping them, this waits for nobody.
+_FORGET_IDLE = """
+DELETE FROM rate_cells WHERE key IN (
+    SELECT key FROM rate_cells WHERE tat < clock_timestamp() - interval '1 hour' FOR UPDATE SKIP LOCKED)
+"""
+
+
+@dataclass(slots=True)
+class _Runs:
+    """The wishes of one call, those of one key next to each other. Positions count from 1, as in PostgreSQL's arrays.
+
+    `order[position - 1]` is the index of a wish in what the caller gave.
+    """
+
+    order: list[int]
+    keys: list[str] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)
+    stops: list[int] = field(default_factory=list)
+
+
+def _runs(wishes: Sequence[Wish]) -> _Runs:
+    def key_of(index: int) -> str:
+        return wishes[index].key
+
+    runs = _Runs(sorted(range(len(wishes)), key=key_of))
+    stop = 1
+    for key, run in groupby(runs.order, key_of):
+        runs.keys.append(key)
+        runs.firsts.append(stop)
+        stop += len(list(run))
+        runs.stops.append(stop)
+    return runs
+
+
+class PostgresRates:
+    """`base.Rates` on the database's clock. Assumes no session, so it works behind a transaction pooler."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def reserve(self, wishes: Sequence[Wish]) -> list[Outcome]:
+        """See `base.Rates`. One statement and one commit that waits for no disk."""
+        outcomes = await self._reserve_in_cells(wishes)
+        missing = [index for index in range(len(wishes)) if index not in outcomes]
+        if missing:
+            await self._fetch(_CREATE, list({wishes[index].key for index in missing}))
+            later = await self.reserve([wishes[index] for index in missing])
+            outcomes.update(zip(missing, later, strict=True))
+        return [outcomes[index] for index in range(len(wishes))]
+
+    async def read(self, keys: Sequence[str]) -> dict[str, float]:
+        """See `base.Rates`. Locks nothing."""
+        return dict.fromkeys(keys, 0.0) | dict(await self._fetch(_READ, list(keys)))
+
+    async def _reserve_in_cells(self, wishes: Sequence[Wish]) -> dict[int, Outcome]:
+        """Reserve for the wishes whose key has a cell; returns their outcomes by index."""
+        runs = _runs(wishes)
+        costs = [wishes[index].cost_us for index in runs.order]
+        horizons = [wishes[index].horizon_us for index in runs.order]
+        rows = await self._fetch(_RESERVE, runs.keys, runs.firsts, runs.stops, costs, horizons)
+        indexes = ((runs.order[position - 1], start_us) for position, start_us in rows)
+        return {index: outcome_at(wishes[index], start_us) for index, start_us in indexes}
+
+    async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        async def attempt() -> list[asyncpg.Record]:
+            async with self._database.connection() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+                return rows
+
+        try:
+            return await retry_races(attempt)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            raise RatesUnavailableError(f"the database that keeps rates: {explain_outage(error)}") from error
+
+
+async def forget_idle(connection: Connection) -> int:
+    """Delete cells that nobody has used for an hour: having none means the same. Returns how many. Idempotent."""
+    return rows_affected(await connection.execute(_FORGET_IDLE))

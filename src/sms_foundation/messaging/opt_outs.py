@@ -1,0 +1,69 @@
+"""Who must not be texted any more, as the providers tell us: kept per phone and per number of ours.
+
+A provider blocks only its own sends. A message that went through another provider, or from the same number moved there,
+would reach somebody who said STOP: so dispatching asks here first.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sms_foundation.core.db import Connection
+from sms_foundation.providers.base import StatusReport
+from sms_foundation.providers.errors import ErrorKind
+
+# Twilio's own lists for long codes; only a text that is nothing else counts.
+# Source: https://help.twilio.com/articles/223134027 and https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out
+STOP_WORDS = frozenset("STOP UNSUBSCRIBE END QUIT STOPALL REVOKE OPTOUT CANCEL".split())
+START_WORDS = frozenset("START UNSTOP YES".split())
+
+_RECORD_OF_MESSAGES = """
+INSERT INTO sms_opt_outs (phone_number_canonical, sender, source, provider)
+SELECT DISTINCT c.phone_number_canonical, coalesce(m.from_number, ''), 'provider', m.provider
+FROM sms_messages AS m JOIN sms_conversations AS c ON c.id = m.conversation_id
+WHERE m.id = ANY($1)
+ON CONFLICT DO NOTHING
+"""
+_MESSAGES_OF_REPORTS = """
+SELECT m.id FROM unnest($1::text[], $2::text[]) AS r(provider, provider_message_id)
+JOIN sms_messages AS m USING (provider, provider_message_id)
+"""
+_RECORD = """
+INSERT INTO sms_opt_outs (phone_number_canonical, sender, source) VALUES ($1, $2, 'keyword') ON CONFLICT DO NOTHING
+"""
+_FORGET = "DELETE FROM sms_opt_outs WHERE phone_number_canonical = $1 AND sender = $2"
+
+
+def is_opt_out(report: StatusReport) -> bool:
+    """Tell whether a status callback says that the recipient wants no more messages."""
+    return report.error_kind is ErrorKind.OPTED_OUT
+
+
+async def record_opt_outs_of(connection: Connection, message_ids: Sequence[UUID]) -> None:
+    """Remember that the recipients of these messages want no more from the number they were sent from. Idempotent."""
+    if message_ids:
+        await connection.execute(_RECORD_OF_MESSAGES, message_ids)
+
+
+async def record_opt_outs(connection: Connection, reports: Sequence[StatusReport]) -> None:
+    """Do the same for the messages that status callbacks are about."""
+    if reports:
+        rows = await connection.fetch(
+            _MESSAGES_OF_REPORTS,
+            [report.provider for report in reports],
+            [report.provider_message_id for report in reports],
+        )
+        await record_opt_outs_of(connection, [row[0] for row in rows])
+
+
+def is_keyword(text: str) -> bool:
+    """Tell whether a text is nothing but a word that starts or stops messages."""
+    return text.strip().upper() in STOP_WORDS | START_WORDS
+
+
+async def apply_keyword(connection: Connection, *, phone: str, own_number: str, text: str) -> None:
+    """Take STOP and START, texted by `phone` to `own_number`, at their word; any other text changes nothing."""
+    word = text.strip().upper()
+    if word in STOP_WORDS:
+        await connection.execute(_RECORD, phone, own_number)
+    elif word in START_WORDS:
+        await connection.execute(_FORGET, phone, own_number)

@@ -1,0 +1,252 @@
+"""Accepting messages to be sent: the message, its place in the conversation and its work, in one commit for many.
+
+Nothing is decided here about how it is sent: which provider, and when exactly, is for `dispatch` to say when its turn
+comes. Whoever awaits `accept` has an answer only after the commit.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from sms_foundation.core.batching import Batcher
+from sms_foundation.core.clock import monotonic, utc_now
+from sms_foundation.core.db import Database, is_outage, retry_races
+from sms_foundation.core.ids import new_id
+from sms_foundation.core.segments import Encoding
+from sms_foundation.core.work.queue import Priority
+from sms_foundation.messaging.jobs import RELEASE_MESSAGE, SEND_MESSAGE
+from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, MESSAGES_ACCEPTED, STORE_SECONDS
+
+_MAX_BATCH = 32
+_batch_size = COMMIT_BATCH_SIZE.labels("outbound")
+_store_seconds = STORE_SECONDS.labels("outbound")
+
+# One statement, like `ingest._STORE`. The conversation's row is locked until the commit, and the work row gets its id
+# after that: so ids of one recipient are in the order of their commits, which is the order they are sent in. ORDER BY
+# makes sure of it: the sort has to see every locked conversation before the first id is drawn.
+# A message for later has no place in that order yet; it is released into it when its time has come.
+_ACCEPT = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
+                         $9::text[], $10::text[], $11::bytea[], $12::text[], $13::int[], $14::text[],
+                         $15::timestamptz[], $16::timestamptz[], $17::text[], $18::timestamptz[])
+        WITH ORDINALITY AS t(id, conversation_id, phone, sender, content, media, encoding, num_segments, client_id,
+                             idempotency_key, digest, metadata, priority, provider, send_at, expires_at, retention,
+                             accepted_at, position)
+), known AS MATERIALIZED (
+    SELECT i.id AS asked_id, m.id, m.conversation_id, m.created_at, m.request_digest, m.num_segments, m.encoding
+    FROM input AS i JOIN sms_messages AS m USING (client_id, idempotency_key)
+), fresh AS MATERIALIZED (
+    SELECT i.*, row_number() OVER by_phone AS nth, count(*) OVER by_phone AS n,
+           max(accepted_at) OVER by_phone AS last_accepted_at
+    FROM input AS i
+    WHERE NOT EXISTS (SELECT FROM known WHERE known.asked_id = i.id)
+    WINDOW by_phone AS (PARTITION BY phone ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+), conversation AS (
+    INSERT INTO sms_conversations AS c
+        (id, phone_number_canonical, phone_number_original, message_count, last_message_at, created_at, updated_at)
+    SELECT conversation_id, phone, phone, n, last_accepted_at, accepted_at, accepted_at
+    FROM fresh WHERE nth = 1 ORDER BY phone
+    ON CONFLICT (phone_number_canonical) DO UPDATE
+    SET message_count = c.message_count + excluded.message_count,
+        last_message_at = greatest(c.last_message_at, excluded.last_message_at), updated_at = excluded.updated_at
+    RETURNING c.id, c.phone_number_canonical AS phone, c.message_count
+), message AS (
+    INSERT INTO sms_messages
+        (id, conversation_id, conversation_seq, direction, from_number, to_number, message_content, media, encoding,
+         num_segments, delivery_status, client_id, idempotency_key, request_digest, metadata, priority,
+         requested_sender, requested_provider, send_at, expires_at, content_retention, created_at, updated_at)
+    SELECT f.id, c.id, c.message_count - f.n + f.nth, 'outbound', f.sender, f.phone, f.content, f.media::jsonb,
+           f.encoding, f.num_segments, 'accepted', f.client_id, f.idempotency_key, f.digest, f.metadata::jsonb,
+           f.priority, f.sender, f.provider, f.send_at, f.expires_at, f.retention, f.accepted_at, f.accepted_at
+    FROM fresh AS f CROSS JOIN LATERAL (SELECT id, message_count FROM conversation WHERE phone = f.phone OFFSET 0) AS c
+    RETURNING id, conversation_id
+), follow_up AS (
+    INSERT INTO work (kind, ref_id, run_at, order_key, priority)
+    SELECT CASE WHEN f.send_at > now() THEN $20 ELSE $19 END, f.id, greatest(f.send_at, now()),
+           CASE WHEN f.send_at > now() THEN NULL ELSE concat(f.phone, '/', f.priority) END, f.priority
+    FROM message JOIN fresh AS f USING (id)
+    ORDER BY f.position
+)
+SELECT id AS asked_id, id, conversation_id, NULL::timestamptz AS created_at, NULL::bytea AS request_digest,
+       NULL::int AS num_segments, NULL::text AS encoding
+FROM message
+UNION ALL SELECT * FROM known
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendRequest:
+    """A message somebody wants sent; validated: everything in it can be stored as it is.
+
+    `recipient` and `sender` are canonical addresses; `sender` and `provider` None: any. Times are UTC. `digest` is the
+    SHA-256 of what was asked for. `content_retention` is `full`, `hash` or a number of days.
+    """
+
+    recipient: str
+    content: str = field(repr=False)
+    encoding: Encoding
+    num_segments: int
+    client_id: str
+    digest: bytes
+    sender: str | None = None
+    media_urls: tuple[str, ...] = ()
+    idempotency_key: str | None = None
+    metadata: Mapping[str, str] | None = None
+    priority: Priority = Priority.NORMAL
+    provider: str | None = None
+    send_at: datetime | None = None
+    expires_at: datetime | None = None
+    content_retention: str = "full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The message that a request made, or had made before (`is_replay`); in that case with what it was then."""
+
+    message_id: UUID
+    conversation_id: UUID
+    created_at: datetime
+    num_segments: int
+    encoding: str
+    is_replay: bool = False
+
+
+class IdempotencyConflict:
+    """The key stands for another request already; nothing was made."""
+
+
+CONFLICT = IdempotencyConflict()
+Outcome = Accepted | IdempotencyConflict
+
+
+class MessageAcceptor:
+    """Stores requests, many per commit; `on_accepted` is called after each commit that left work to do."""
+
+    def __init__(self, database: Database, *, timeout_s: float, on_accepted: Callable[[], None]) -> None:
+        self._database = database
+        self._on_accepted = on_accepted
+        self._batcher: Batcher[SendRequest, Outcome] = Batcher(
+            self._write,
+            is_item_to_blame=lambda error: not is_outage(error),
+            max_items=_MAX_BATCH,
+            timeout_s=timeout_s,
+            on_written=_batch_size.observe,
+        )
+
+    async def accept(self, request: SendRequest) -> Outcome:
+        """Store `request` and return after the commit.
+
+        Idempotent on (client_id, idempotency_key), whichever process stored it first. Raises OverloadedError, an outage
+        (`core.db.is_outage`), or what PostgreSQL has against this one message.
+        """
+        started = monotonic()
+        outcome = await self._batcher.submit(request)
+        _store_seconds.observe(monotonic() - started)
+        _count(request, outcome)
+        return outcome
+
+    async def accept_all(self, requests: Sequence[SendRequest]) -> list[Outcome]:
+        """Store all of `requests` in one transaction of their own; either every one is stored or none."""
+        outcomes = await self._write(requests)
+        for request, outcome in zip(requests, outcomes, strict=True):
+            _count(request, outcome)
+        return outcomes
+
+    async def close(self) -> None:
+        """Wait until everything submitted is committed or refused."""
+        await self._batcher.close()
+
+    async def _write(self, batch: Sequence[SendRequest]) -> list[Outcome]:
+        if not batch:
+            return []
+        # Of one key only the first is written; the others are answered like any later repetition.
+        first: dict[object, SendRequest] = {}
+        for request in batch:
+            first.setdefault(_identity(request), request)
+        requests = list(first.values())
+        ids = [new_id() for _ in requests]
+        now = utc_now()
+        arguments = _arguments(requests, ids, now)
+
+        async def attempt() -> list[asyncpg.Record]:
+            async with self._database.connection() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(_ACCEPT, *arguments)
+                return rows
+
+        rows = {row["asked_id"]: row for row in await retry_races(attempt)}
+        made = {_identity(each): _made(each, rows[id_], now) for each, id_ in zip(requests, ids, strict=True)}
+        if any(not accepted.is_replay for accepted, _ in made.values()):
+            self._on_accepted()
+        return [
+            _answer(request, *made[_identity(request)], is_first=first[_identity(request)] is request)
+            for request in batch
+        ]
+
+
+def _identity(request: SendRequest) -> object:
+    return (request.client_id, request.idempotency_key) if request.idempotency_key is not None else id(request)
+
+
+def _made(request: SendRequest, row: asyncpg.Record, now: datetime) -> tuple[Accepted, bytes]:
+    """Return the message behind a request's key, and the digest of the request that made it."""
+    is_new = row["created_at"] is None
+    accepted = Accepted(
+        message_id=row["id"],
+        conversation_id=row["conversation_id"],
+        created_at=now if is_new else row["created_at"],
+        num_segments=request.num_segments if is_new else row["num_segments"],
+        encoding=request.encoding if is_new else row["encoding"],
+        is_replay=not is_new,
+    )
+    return accepted, request.digest if is_new else row["request_digest"]
+
+
+def _answer(request: SendRequest, accepted: Accepted, digest: bytes, *, is_first: bool) -> Outcome:
+    if request.digest != digest:
+        return CONFLICT
+    return accepted if is_first else replace(accepted, is_replay=True)
+
+
+def _count(request: SendRequest, outcome: Outcome) -> None:
+    match outcome:
+        case IdempotencyConflict():
+            label = "conflict"
+        case Accepted(is_replay=True):
+            label = "replayed"
+        case Accepted():
+            label = "accepted"
+    MESSAGES_ACCEPTED.labels(request.priority.name.lower(), label).inc()
+
+
+def _arguments(requests: Sequence[SendRequest], ids: Sequence[UUID], now: datetime) -> list[object]:
+    return [
+        ids,
+        [new_id() for _ in requests],
+        [each.recipient for each in requests],
+        [each.sender for each in requests],
+        [each.content for each in requests],
+        [_media_json(each.media_urls) for each in requests],
+        [each.encoding for each in requests],
+        [each.num_segments for each in requests],
+        [each.client_id for each in requests],
+        [each.idempotency_key for each in requests],
+        [each.digest for each in requests],
+        [orjson.dumps(each.metadata).decode() if each.metadata else None for each in requests],
+        [each.priority for each in requests],
+        [each.provider for each in requests],
+        [each.send_at for each in requests],
+        [each.expires_at for each in requests],
+        [each.content_retention for each in requests],
+        [now] * len(requests),
+        SEND_MESSAGE,
+        RELEASE_MESSAGE,
+    ]
+
+
+def _media_json(urls: Sequence[str]) -> str:
+    return orjson.dumps([{"url": url, "content_type": ""} for url in urls]).decode() if urls else "[]"

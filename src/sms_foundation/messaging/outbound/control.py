@@ -1,0 +1,125 @@
+"""Changing one's mind about a message: cancel it, move it to another time, try it again.
+
+Each is one transaction that decides under the message's own lock, so a message that a dispatcher is just taking is
+either still ours or already gone, never both.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from sms_foundation.core.clock import utc_now
+from sms_foundation.core.db import Connection
+from sms_foundation.core.errors import ConflictError, NotFoundError, ValidationError
+from sms_foundation.core.ids import new_id
+from sms_foundation.core.work import queue
+from sms_foundation.core.work.queue import NewWork, Priority
+from sms_foundation.messaging.jobs import RELEASE_MESSAGE, SEND_MESSAGE
+from sms_foundation.messaging.outbound import store
+from sms_foundation.messaging.outbound.errors import UnknownOutcomeError
+from sms_foundation.messaging.outbound.store import AttemptOutcome
+from sms_foundation.providers.base import MessageStatus
+
+_LOCK = """
+SELECT id, delivery_status, provider_message_id, to_number, priority, send_at, expires_at
+FROM sms_messages WHERE id = $1 AND direction = 'outbound' FOR NO KEY UPDATE
+"""
+_CANCEL = """
+UPDATE sms_messages SET delivery_status = 'canceled', ended_at = now(), updated_at = now() WHERE id = $1
+"""
+_CANCELED_EVENT = "INSERT INTO sms_message_status_events (id, message_id, event_status) VALUES ($1, $2, 'canceled')"
+# By order_key, which has an index; a row that is running at this moment will find the message canceled.
+_FORGET_WORK = "DELETE FROM work WHERE order_key = $1 AND ref_id = $2 AND kind = $3 AND state = 'due'"
+# By its time, which stands in the index: a scheduled row is due exactly then.
+_FORGET_SCHEDULED = """
+DELETE FROM work WHERE kind = $1 AND priority = $2 AND run_at = $3 AND ref_id = $4 AND state = 'due'
+"""
+_MOVE_SCHEDULED = """
+UPDATE work SET run_at = greatest($5, now())
+WHERE kind = $1 AND priority = $2 AND run_at = $3 AND ref_id = $4 AND state = 'due'
+RETURNING id, run_at
+"""
+_MOVE = """
+UPDATE sms_messages SET send_at = $2, expires_at = expires_at + ($2 - send_at), updated_at = now() WHERE id = $1
+"""
+_REVIVE_WORK = """
+UPDATE work SET state = 'due', run_at = now(), attempts = 0 WHERE state = 'dead' AND ref_id = $1 AND kind = $2
+RETURNING id
+"""
+_IS_DEAD = "SELECT EXISTS (SELECT FROM work WHERE state = 'dead' AND ref_id = $1 AND kind = $2)"
+
+
+async def cancel(connection: Connection, message_id: UUID) -> None:
+    """Take back a message that has not gone out; needs a transaction. Canceling it again changes nothing.
+
+    Raises NotFoundError, or ConflictError once a provider may have it.
+    """
+    message = await _lock(connection, message_id)
+    if message["delivery_status"] == "canceled":
+        return
+    if message["delivery_status"] not in ("accepted", "queued") or message["provider_message_id"] is not None:
+        raise ConflictError(f"the message is {message['delivery_status']} and cannot be canceled any more")
+    await connection.execute(_CANCEL, message_id)
+    await connection.execute(_CANCELED_EVENT, new_id(), message_id)
+    await connection.execute(_FORGET_WORK, _order_key(message), message_id, SEND_MESSAGE)
+    if message["send_at"] is not None:
+        await connection.execute(
+            _FORGET_SCHEDULED, RELEASE_MESSAGE, message["priority"], message["send_at"], message_id
+        )
+
+
+async def reschedule(connection: Connection, message_id: UUID, send_at: datetime) -> None:
+    """Move a scheduled message to another time, its expiry with it; a time that is past means now. Needs a transaction.
+
+    Raises NotFoundError, or ConflictError when the message was not scheduled or its time has come.
+    """
+    message = await _lock(connection, message_id)
+    if message["send_at"] is None:
+        raise ConflictError("the message is not scheduled")
+    if message["send_at"] == send_at:
+        return
+    send_at = max(send_at, utc_now())
+    moved = message["delivery_status"] == "accepted" and await connection.fetchrow(
+        _MOVE_SCHEDULED, RELEASE_MESSAGE, message["priority"], message["send_at"], message_id, send_at
+    )
+    if not moved:
+        raise ConflictError(f"the message is {message['delivery_status']}; its time has come")
+    await connection.execute(_MOVE, message_id, moved["run_at"])
+
+
+async def retry(connection: Connection, message_id: UUID, *, was_not_sent: bool) -> None:
+    """Put a message that was given up back in line, with all its retries; needs a transaction.
+
+    `was_not_sent`: somebody has made sure that a message of unknown fate never went out. Raises NotFoundError,
+    UnknownOutcomeError without that, ConflictError for a message that is not given up.
+    """
+    message = await _lock(connection, message_id)
+    status = MessageStatus(message["delivery_status"])
+    if status not in (MessageStatus.FAILED, MessageStatus.UNKNOWN) or message["provider_message_id"] is not None:
+        raise ConflictError(f"the message is {status}; only failed ones, and those of unknown fate, can be retried")
+    if status is MessageStatus.UNKNOWN:
+        if not await connection.fetchval(_IS_DEAD, message_id, SEND_MESSAGE):
+            raise UnknownOutcomeError("whether the message was sent is still being found out")
+        if not was_not_sent:
+            raise UnknownOutcomeError(
+                "the message may have been sent; once you know it was not, retry with was_not_sent"
+            )
+        await store.close_attempts(connection, message_id, AttemptOutcome.ABSENT, None)
+    if message["expires_at"] is not None and message["expires_at"] <= utc_now():
+        raise ValidationError.of_field("request_id", "the message has expired; send a new one")
+    await store.requeue(connection, message_id, from_statuses=[status], reason="retried by its client")
+    if await connection.fetchrow(_REVIVE_WORK, message_id, SEND_MESSAGE) is None:
+        work = NewWork(SEND_MESSAGE, message_id, order_key=_order_key(message), priority=Priority(message["priority"]))
+        await queue.enqueue(connection, [work])
+
+
+async def _lock(connection: Connection, message_id: UUID) -> asyncpg.Record:
+    message: asyncpg.Record | None = await connection.fetchrow(_LOCK, message_id)
+    if message is None:
+        raise NotFoundError("no outbound message with this id")
+    return message
+
+
+def _order_key(message: asyncpg.Record) -> str:
+    return f"{message['to_number']}/{message['priority']}"

@@ -1,0 +1,34 @@
+"""What can stand against sending a message, as its caller sees it.
+
+ConflictError (409)
+└── UnknownOutcomeError     409 sms.unknown_outcome        it may have been sent: nobody guesses
+SmsFoundationError
+├── IdempotencyError        422 sms.idempotency_conflict   the key stands for another request
+├── RefusedError            400 sms.refused                for good; `details.category` says why
+└── ExternalFailedError     502 sms.external_failed        no provider took it, however often it was tried
+"""
+
+import logging
+
+from sms_foundation.core.errors import ConflictError, SmsFoundationError
+
+
+class UnknownOutcomeError(ConflictError):
+    code = "sms.unknown_outcome"
+
+
+class IdempotencyError(SmsFoundationError):
+    status = 422
+    code = "sms.idempotency_conflict"
+    log_level = logging.INFO
+
+
+class RefusedError(SmsFoundationError):
+    status = 400
+    code = "sms.refused"
+    log_level = logging.INFO
+
+
+class ExternalFailedError(SmsFoundationError):
+    status = 502
+    code = "sms.external_failed"

@@ -1,0 +1,243 @@
+"""Finding what never reached us, both ways, and forgetting what is not to be kept.
+
+Callbacks get lost, a service is down for an hour: so messages without an end are asked about, and texts that the
+provider has and we do not are stored as if they had just arrived. What this repairs is counted, and should stay 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from sms_foundation.core.clock import utc_now
+from sms_foundation.core.db import Connection, Database
+from sms_foundation.core.ids import NIL
+from sms_foundation.core.phone import canonical_address
+from sms_foundation.core.work.queue import NewWork, Work
+from sms_foundation.core.work.runner import Again, Outcome
+from sms_foundation.messaging.delivery import ReceiptOutcome, ReceiptStore
+from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.messaging.jobs import RECONCILE_MESSAGES, TEND_PROVIDERS
+from sms_foundation.messaging.metrics import REPAIRED
+from sms_foundation.messaging.outbound.policy import SendingPolicy
+from sms_foundation.messaging.outbound.provider_states import ProviderStates
+from sms_foundation.providers.base import InboundSms, Provider
+from sms_foundation.providers.errors import ErrorKind, ProviderError
+
+log = structlog.get_logger(__name__)
+
+_BATCH = 100
+_BATCHES_AT_ONCE = 20
+# A message without an end for so long will not get one any more.
+# Source: https://www.twilio.com/docs/messaging/guides/outbound-message-logging (statuses come within hours)
+_ASK_NO_LONGER_AFTER = timedelta(days=3)
+# Fresh texts are still on their way to the webhook.
+_ON_THEIR_WAY = timedelta(minutes=2)
+_REDACT_AT_PROVIDER_AGAIN = timedelta(hours=1)
+_TEND_EVERY = timedelta(seconds=10)
+
+_TO_POLL = """
+SELECT id, provider, provider_message_id FROM sms_messages
+WHERE poll_at <= now() AND provider = ANY($1) AND provider_message_id IS NOT NULL ORDER BY poll_at LIMIT $2
+"""
+_TO_POLL_SINCE = """
+SELECT id, provider, provider_message_id FROM sms_messages
+WHERE poll_at IS NOT NULL AND sent_at >= $3 AND provider = ANY($1) AND provider_message_id IS NOT NULL AND id > $4
+ORDER BY id LIMIT $2
+"""
+_POLLED = """
+UPDATE sms_messages
+SET poll_at = CASE WHEN ended_at IS NULL AND sent_at > now() - $3::interval
+                   THEN now() + greatest($2::interval, (now() - sent_at) / 2) END
+WHERE id = ANY($1)
+"""
+_KNOWN = "SELECT provider_message_id FROM sms_messages WHERE provider_message_id = ANY($2) AND provider = $1"
+_TO_REDACT = """
+SELECT id, provider, provider_message_id, message_content, ended_at IS NOT NULL AS has_ended, sent_at
+FROM sms_messages WHERE redact_at <= now() ORDER BY redact_at LIMIT $1
+"""
+_REDACT = """
+UPDATE sms_messages AS m
+SET message_content = r.content, redact_at = now() + r.again_after, updated_at = now()
+FROM unnest($1::uuid[], $2::text[], $3::interval[]) AS r(id, content, again_after)
+WHERE m.id = r.id
+"""
+_REDACT_ATTEMPTS = "UPDATE sms_send_attempts SET response = NULL, error_message = NULL WHERE message_id = ANY($1)"
+_HASH = "sha256:"
+
+
+@dataclass(slots=True)
+class Report:
+    """What one round did. `stopped` names the providers that asked us to slow down."""
+
+    asked: int = 0
+    repaired_statuses: int = 0
+    seen_inbound: int = 0
+    repaired_inbound: int = 0
+    redacted: int = 0
+    stopped: set[str] = field(default_factory=set)
+
+
+def recurring_messaging_work() -> list[NewWork]:
+    """The rows that keep reconciliation and the care for providers going; enqueueing them again is a no-op."""
+    return [NewWork(kind, NIL, unique_key=kind) for kind in (RECONCILE_MESSAGES, TEND_PROVIDERS)]
+
+
+class Reconciliation:
+    """Handler of RECONCILE_MESSAGES and TEND_PROVIDERS, and what `sms-foundation reconcile` runs on demand."""
+
+    def __init__(
+        self,
+        database: Database,
+        providers: Mapping[str, Provider],
+        states: ProviderStates,
+        receipts: ReceiptStore,
+        messages: MessageStore,
+        policy: SendingPolicy,
+        *,
+        every: timedelta,
+        default_region: str,
+    ) -> None:
+        self._database = database
+        self._providers = providers
+        self._states = states
+        self._receipts = receipts
+        self._messages = messages
+        self._policy = policy
+        self._every = every
+        self._default_region = default_region
+
+    async def tend_providers(self, _work: Work) -> Outcome:
+        """Apply what time changes about providers; recurring."""
+        await self._states.tend()
+        return Again(_TEND_EVERY)
+
+    async def reconcile(self, _work: Work) -> Outcome:
+        """Ask about what is due, look for missed texts of the last rounds, forget what is not to be kept; recurring."""
+        report = Report()
+        await self.poll_due(report)
+        await self.fetch_inbound(utc_now() - 3 * self._every - _ON_THEIR_WAY, report)
+        await self.redact_due(report)
+        if report.repaired_statuses or report.repaired_inbound:
+            log.warning("reconcile.repaired", statuses=report.repaired_statuses, inbound=report.repaired_inbound)
+        return Again(self._every)
+
+    async def reconcile_since(self, since: datetime, report: Report) -> None:
+        """Ask about every message without an end that was sent since then, and look for texts missed since then."""
+        last = NIL
+        while True:
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(_TO_POLL_SINCE, self._names(report), _BATCH, since, last)
+            await self._poll(rows, report)
+            if len(rows) < _BATCH:
+                break
+            last = rows[-1]["id"]
+        await self.fetch_inbound(since, report)
+
+    async def poll_due(self, report: Report) -> None:
+        """Ask the providers about messages whose end is overdue, a bounded number of them."""
+        for _ in range(_BATCHES_AT_ONCE):
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(_TO_POLL, self._names(report), _BATCH)
+            await self._poll(rows, report)
+            if len(rows) < _BATCH:
+                break
+
+    async def fetch_inbound(self, since: datetime, report: Report) -> None:
+        """Store what the providers received for us since then and never told us."""
+        until = utc_now() - _ON_THEIR_WAY
+        for name, provider in self._providers.items():
+            if since >= until or name in report.stopped:
+                continue
+            batch: list[InboundSms] = []
+            try:
+                async for sms in provider.list_inbound(since, until):
+                    batch.append(sms)
+                    if len(batch) == _BATCH:
+                        await self._store_missing(name, batch, report)
+                        batch = []
+            except ProviderError as error:
+                self._note_error(name, error, report, what="inbound")
+            await self._store_missing(name, batch, report)
+
+    async def redact_due(self, report: Report) -> None:
+        """Replace contents whose time is over by their hash, here and, once the message has ended, at the provider."""
+        for _ in range(_BATCHES_AT_ONCE):
+            async with self._database.connection() as connection:
+                rows = await connection.fetch(_TO_REDACT, _BATCH)
+            if not rows:
+                return
+            again = [await self._redact_at_provider(row, report) for row in rows]
+            async with self._database.transaction() as connection:
+                ids = [row["id"] for row in rows]
+                await connection.execute(_REDACT, ids, [_hashed(row["message_content"]) for row in rows], again)
+                await connection.execute(_REDACT_ATTEMPTS, ids)
+            report.redacted += len(rows)
+
+    async def _poll(self, rows: Sequence[asyncpg.Record], report: Report) -> None:
+        asked: list[UUID] = []
+        for row in rows:
+            name = row["provider"]
+            if name in report.stopped:
+                continue
+            try:
+                status = await self._providers[name].fetch_status(row["provider_message_id"])
+            except ProviderError as error:
+                self._note_error(name, error, report, what="status")
+                continue
+            finally:
+                asked.append(row["id"])
+            report.asked += 1
+            if status is not None and await self._receipts.apply(status) is ReceiptOutcome.APPLIED:
+                report.repaired_statuses += 1
+                REPAIRED.labels("status").inc()
+        async with self._database.connection() as connection:
+            await connection.execute(_POLLED, asked, self._policy.poll_after, _ASK_NO_LONGER_AFTER)
+
+    async def _store_missing(self, name: str, batch: Sequence[InboundSms], report: Report) -> None:
+        if not batch:
+            return
+        report.seen_inbound += len(batch)
+        async with self._database.connection() as connection:
+            known = await _known_ids(connection, name, [sms.provider_message_id for sms in batch])
+        for sms in batch:
+            if sms.provider_message_id in known:
+                continue
+            stored = await self._messages.store(sms, phone=canonical_address(sms.sender, self._default_region))
+            if not stored.is_duplicate:
+                report.repaired_inbound += 1
+                REPAIRED.labels("inbound").inc()
+
+    async def _redact_at_provider(self, row: asyncpg.Record, report: Report) -> timedelta | None:
+        """Return when to try again; None: done, or it cannot be done."""
+        provider = self._providers.get(row["provider"] or "")
+        if provider is None or row["provider_message_id"] is None:
+            return None
+        if not row["has_ended"] and row["sent_at"] > utc_now() - _ASK_NO_LONGER_AFTER:
+            return _REDACT_AT_PROVIDER_AGAIN
+        try:
+            await provider.redact(row["provider_message_id"])
+        except ProviderError as error:
+            self._note_error(provider.name, error, report, what="redact")
+            return _REDACT_AT_PROVIDER_AGAIN
+        return None
+
+    def _names(self, report: Report) -> list[str]:
+        return [name for name in self._providers if name not in report.stopped]
+
+    def _note_error(self, name: str, error: ProviderError, report: Report, *, what: str) -> None:
+        if error.kind in (ErrorKind.RATE_LIMITED, ErrorKind.ACCOUNT):
+            report.stopped.add(name)
+        log.warning("reconcile.not_told", provider=name, what=what, reason=error.kind.value)
+
+
+async def _known_ids(connection: Connection, provider: str, ids: Sequence[str]) -> set[str]:
+    return {row[0] for row in await connection.fetch(_KNOWN, provider, ids)}
+
+
+def _hashed(content: str) -> str:
+    return content if content.startswith(_HASH) else _HASH + sha256(content.encode()).hexdigest()

@@ -1,0 +1,276 @@
+"""The sending API: /v1/sms."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+
+from sms_foundation.core.db import Database
+from sms_foundation.core.errors import NotFoundError, SmsFoundationError, ValidationError
+from sms_foundation.core.phone import spoken_address
+from sms_foundation.core.web.auth import CheckAccess, client_id_of
+from sms_foundation.core.web.bodies import describe_body, read_model
+from sms_foundation.core.web.errors import ErrorEnvelope, as_public_error
+from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, encode_cursor
+from sms_foundation.messaging.outbound import control, reading
+from sms_foundation.messaging.outbound.accept import Accepted
+from sms_foundation.messaging.outbound.reading import MessageFilter
+from sms_foundation.messaging.outbound.requests import (
+    BatchBody,
+    PreviewBody,
+    Reschedule,
+    RetryBody,
+    SendBody,
+    SendingLimits,
+)
+from sms_foundation.messaging.outbound.schemas import BatchAnswer, PreviewAnswer, SendAnswer, SmsDetail, SmsList
+from sms_foundation.messaging.outbound.service import LONGEST_WAIT_S, Progress, SendingService
+from sms_foundation.messaging.outbound.views import (
+    show_accepted,
+    show_batch_item,
+    show_detail,
+    show_preview,
+    show_summary,
+)
+from sms_foundation.providers.base import MessageStatus
+
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorEnvelope, "description": "A field is wrong; `details.fields` names each"},
+    401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
+    422: {"model": ErrorEnvelope, "description": "The body is not JSON, or the idempotency key means something else"},
+    503: {"model": ErrorEnvelope, "description": "Nothing was accepted; send it again"},
+}
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope, "description": "No such message"}}
+_CONFLICT: dict[int | str, dict[str, Any]] = {
+    409: {"model": ErrorEnvelope, "description": "The message is not in a state that allows it"}
+}
+_KEY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Same as `idempotency_key` in the body",
+    "schema": {"type": "string", "maxLength": 255},
+}
+_PREFER_HEADER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=5`: answer when a provider has the message or refused it, after 5 seconds at the latest",
+    "schema": {"type": "string", "examples": ["wait=5"]},
+}
+# Source: https://www.rfc-editor.org/rfc/rfc7240#section-4.3
+_find_wait = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE).search
+_is_key = re.compile(r"[A-Za-z0-9._:/+=-]{1,255}").fullmatch
+Render = Callable[[Accepted, Progress | None], Mapping[str, Any]]
+MessageId = Annotated[UUID, Path(description="`request_id` of the message")]
+Filter = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only with exactly this value")]
+
+
+def sending_router(database: Database, sending: SendingService, check_access: CheckAccess) -> APIRouter:
+    """Return the routes of the sending API."""
+    router = APIRouter(prefix="/v1/sms", tags=["sending"], responses=_ERRORS)
+    guarded = [Depends(check_access)]
+
+    @router.post(
+        "/send",
+        status_code=202,
+        response_model=SendAnswer,
+        summary="Send a message",
+        openapi_extra={**describe_body(SendBody), "parameters": [_KEY_HEADER, _PREFER_HEADER]},
+        responses={502: {"model": ErrorEnvelope, "description": "With `Prefer: wait`: no provider took it"}},
+    )
+    async def send(request: Request) -> Response:
+        """Accept a message: it is stored when this answers, and sent in its turn. See `GET /v1/sms/{request_id}`."""
+        await check_access(request)
+        json = await request.body()
+        body = read_model(partial(SendBody.model_validate_json, json, context=sending.limits))
+        return await answer_send(request, sending, body, render=show_accepted)
+
+    @router.post(
+        "/send/batch",
+        status_code=202,
+        response_model=BatchAnswer,
+        summary="Send many messages",
+        openapi_extra=describe_body(BatchBody),
+    )
+    async def send_batch(request: Request) -> Response:
+        """Accept up to 1,000 messages in one transaction; each has its own result, and a wrong one harms no other."""
+        await check_access(request)
+        batch = read_model(partial(BatchBody.model_validate_json, await request.body()))
+        read = _read_each(batch.messages, sending.limits)
+        bodies = [each for each in read if isinstance(each, SendBody)]
+        answers = iter(await sending.accept_batch(bodies, client_id=client_id_of(request)))
+        results = [
+            show_batch_item(index, next(answers) if isinstance(each, SendBody) else each)
+            for index, each in enumerate(read)
+        ]
+        accepted = sum(each["error"] is None for each in results)
+        return json_response(
+            {"accepted": accepted, "refused": len(results) - accepted, "results": results}, status_code=202
+        )
+
+    @router.post(
+        "/preview", response_model=PreviewAnswer, summary="Look at a text", openapi_extra=describe_body(PreviewBody)
+    )
+    async def preview_text(request: Request) -> Response:
+        """Return encoding, segments, what forces UCS-2, and the text after smart encoding. Nothing is stored."""
+        await check_access(request)
+        body = read_model(partial(PreviewBody.model_validate_json, await request.body()))
+        return json_response(show_preview(body.message))
+
+    @router.get("", response_model=SmsList, dependencies=guarded, summary="List messages")
+    async def list_messages(
+        limit: Limit = 20,
+        cursor: Cursor = None,
+        status: Annotated[MessageStatus | None, Query(description="Only with this status")] = None,
+        provider: Filter = None,
+        direction: Annotated[Literal["inbound", "outbound"] | None, Query(description="Only in this direction")] = None,
+        client_id: Filter = None,
+        number: Annotated[str | None, Query(max_length=400, description="Only with this counterpart")] = None,
+        since: Annotated[datetime | None, Query(description="Created at or after this time (ISO 8601)")] = None,
+        until: Annotated[datetime | None, Query(description="Created before this time")] = None,
+    ) -> Response:
+        """Return messages, newest first. A rare status is found fastest together with `since`."""
+        wanted = MessageFilter(
+            status=status,
+            provider=provider,
+            direction=direction,
+            client_id=client_id,
+            number=None if number is None else spoken_address(number, sending.limits.default_region),
+            since=_in_utc(since, field="since"),
+            until=_in_utc(until, field="until"),
+        )
+        after = None if cursor is None else _list_key(cursor)
+        async with database.connection() as connection:
+            rows = await reading.list_messages(connection, wanted, after=after, limit=limit)
+        following = encode_cursor(str(rows[-1]["id"])) if len(rows) == limit else None
+        return json_response(
+            {"messages": [show_summary(row) for row in rows], "limit": limit, "next_cursor": following}
+        )
+
+    async def show(message_id: UUID) -> Response:
+        async with database.connection() as connection:
+            found = await reading.find(connection, message_id)
+        if found is None:
+            raise NotFoundError("no message with this id")
+        return json_response(show_detail(*found))
+
+    @router.get(
+        "/{request_id}",
+        response_model=SmsDetail,
+        responses=_NOT_FOUND,
+        dependencies=guarded,
+        summary="See what became of a message",
+    )
+    async def read_message(request: Request, request_id: MessageId) -> Response:
+        """Return its status, every event, and every attempt with the reasons for its provider."""
+        request.scope["state"]["log"]["message_id"] = str(request_id)
+        return await show(request_id)
+
+    @router.patch(
+        "/{request_id}",
+        response_model=SmsDetail,
+        responses={**_NOT_FOUND, **_CONFLICT},
+        dependencies=guarded,
+        summary="Move a scheduled message",
+    )
+    async def reschedule_message(request_id: MessageId, change: Reschedule) -> Response:
+        """Give it another `send_at`, as long as its time has not come."""
+        async with database.transaction() as connection:
+            await control.reschedule(connection, request_id, change.send_at)
+        return await show(request_id)
+
+    @router.post(
+        "/{request_id}/cancel",
+        response_model=SmsDetail,
+        responses={**_NOT_FOUND, **_CONFLICT},
+        dependencies=guarded,
+        summary="Take a message back",
+    )
+    async def cancel_message(request_id: MessageId) -> Response:
+        """Cancel it as long as no provider may have it; repeating it changes nothing."""
+        async with database.transaction() as connection:
+            await control.cancel(connection, request_id)
+        return await show(request_id)
+
+    @router.post(
+        "/{request_id}/retry",
+        response_model=SmsDetail,
+        responses={**_NOT_FOUND, **_CONFLICT},
+        dependencies=guarded,
+        summary="Try a failed message again",
+    )
+    async def retry_message(request_id: MessageId, how: RetryBody | None = None) -> Response:
+        """Put a failed message back in line. One of unknown fate needs your word that it was not sent."""
+        async with database.transaction() as connection:
+            await control.retry(connection, request_id, was_not_sent=how is not None and how.was_not_sent)
+        sending.wake()
+        return await show(request_id)
+
+    return router
+
+
+async def answer_send(request: Request, sending: SendingService, body: SendBody, *, render: Render) -> Response:
+    """Accept `body` for the caller of `request`, wait if it asks for that, and answer 202 with what `render` says."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _is_key(key):
+        raise ValidationError.of_field("Idempotency-Key", "must be 1 to 255 letters, digits or . _ : / + = -")
+    accepted = await sending.accept_message(body, client_id=client_id_of(request), idempotency_key=key)
+    request.scope["state"]["log"]["message_id"] = str(accepted.message_id)
+    headers = {"X-Idempotent-Replayed": "true"} if accepted.is_replay else {}
+    wait_s = _wait_s(request)
+    progress = None
+    if wait_s:
+        progress = await sending.wait_for_provider(accepted.message_id, wait_s)
+        headers["Preference-Applied"] = f"wait={wait_s}"
+    return json_response(render(accepted, progress), status_code=202, headers=headers)
+
+
+def json_response(
+    body: Mapping[str, Any], *, status_code: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Write one of our own shapes: validating it again would double its cost. A test holds them against the schemas."""
+    # `default`: asyncpg's UUIDs are a subclass that orjson does not take for one.
+    content = orjson.dumps(body, option=orjson.OPT_UTC_Z, default=str)
+    return Response(content, status_code=status_code, media_type="application/json", headers=dict(headers or {}))
+
+
+def _wait_s(request: Request) -> int:
+    found = _find_wait(",".join(request.headers.getlist("prefer")))
+    return min(int(found[1]), LONGEST_WAIT_S) if found else 0
+
+
+def _read_each(values: list[dict[str, Any]], limits: SendingLimits) -> list[SendBody | SmsFoundationError]:
+    """Read every message of a batch by itself."""
+    read: list[SendBody | SmsFoundationError] = []
+    for value in values:
+        try:
+            read.append(read_model(partial(SendBody.model_validate, value, context=limits)))
+        except RequestValidationError as error:
+            read.append(as_public_error(error))
+    return read
+
+
+def _in_utc(at: datetime | None, *, field: str) -> datetime | None:
+    if at is None:
+        return None
+    if at.tzinfo is None:
+        raise ValidationError.of_field(field, "needs a time zone, such as Z")
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # the first or last day of the calendar, elsewhere
+        raise ValidationError.of_field(field, "is out of range") from None
+
+
+def _list_key(cursor: str) -> UUID:
+    try:
+        return UUID(str(decode_cursor(cursor, str)[0]))
+    except ValueError:
+        raise ValidationError.of_field("cursor", "is not one of ours") from None

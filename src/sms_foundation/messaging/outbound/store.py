@@ -1,0 +1,397 @@
+"""The SQL of sending: what is due, what is about to be tried, what came of it.
+
+`begin` commits before a provider is called and `finish` after it answered; between the two nothing is held but the
+lease of the work row. An attempt without an outcome is therefore one whose outcome nobody knows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import orjson
+
+from sms_foundation.core.db import Connection
+from sms_foundation.core.ids import new_id
+from sms_foundation.core.work.queue import Priority, Work
+from sms_foundation.messaging.jobs import SEND_MESSAGE
+from sms_foundation.messaging.states import FINAL, sql_leads_further
+from sms_foundation.providers.base import MessageStatus, Price
+
+_LOAD = """
+SELECT m.id, m.delivery_status, m.provider_message_id, m.to_number, m.requested_sender, m.requested_provider,
+       m.message_content, m.media::text AS media, m.num_segments, m.priority, m.client_id, m.content_retention,
+       coalesce(m.send_at, m.created_at) AS wanted_at, m.requeued_at,
+       extract(epoch FROM m.expires_at - now())::float8 AS left_s,
+       EXISTS (SELECT FROM sms_opt_outs AS o WHERE o.phone_number_canonical = m.to_number) AS is_opted_out,
+       (SELECT json_agg(json_build_array(a.number, a.provider, a.sender, a.outcome, a.started_at,
+                                         extract(epoch FROM now() - a.started_at)) ORDER BY a.number)
+        FROM sms_send_attempts AS a WHERE a.message_id = m.id)::text AS attempts
+FROM unnest($1::uuid[]) AS wanted(id) JOIN sms_messages AS m USING (id)
+"""
+
+# Whoever inserts the next attempt first has the message: a process that believes to hold it, though its lease is over,
+# gets nothing here. One that was canceled meanwhile is not touched.
+_BEGIN = """
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[])
+        AS t(message_id, number, provider, sender, reasons)
+), message AS (
+    UPDATE sms_messages AS m
+    SET delivery_status = 'sending', provider = i.provider, from_number = i.sender, updated_at = now()
+    FROM input AS i
+    WHERE m.id = i.message_id AND m.delivery_status IN ('accepted', 'queued') AND m.provider_message_id IS NULL
+    RETURNING m.id
+)
+INSERT INTO sms_send_attempts (message_id, number, provider, sender, reasons)
+SELECT i.message_id, i.number, i.provider, i.sender, i.reasons::jsonb
+FROM input AS i JOIN message ON message.id = i.message_id
+ON CONFLICT DO NOTHING
+RETURNING message_id
+"""
+
+# `known` decides what an answer may still change: a callback can have been faster, and then what it said stands.
+_FINISH = f"""
+WITH result AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                         $9::text[], $10::int[], $11::int[], $12::text[], $13::int[], $14::bigint[], $15::text[],
+                         $16::interval[], $17::interval[], $18::bigint[], $19::uuid[], $20::text[], $21::interval[],
+                         $22::boolean[], $23::uuid[])
+        AS t(message_id, number, outcome, provider_message_id, status, event_status, error_kind, error_code,
+             error_message, http_status, latency_ms, response, num_segments, price_micros, price_currency, poll_after,
+             redact_after, work_id, lease_token, next, delay, is_skipped, event_id)
+), attempt AS (
+    UPDATE sms_send_attempts AS a
+    SET finished_at = now(), outcome = r.outcome, provider_message_id = r.provider_message_id,
+        error_kind = r.error_kind, error_code = r.error_code, error_message = r.error_message,
+        http_status = r.http_status, latency_ms = r.latency_ms, response = r.response::jsonb
+    FROM result AS r
+    WHERE a.message_id = r.message_id AND a.number = r.number
+), message AS (
+    UPDATE sms_messages AS m
+    SET delivery_status = CASE
+            WHEN r.outcome = 'sent' AND {sql_leads_further("m.delivery_status", "r.status")} THEN r.status
+            WHEN r.outcome <> 'sent' AND m.provider_message_id IS NULL THEN r.status
+            ELSE m.delivery_status END,
+        provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
+        num_segments = coalesce(r.num_segments, m.num_segments),
+        error_code = CASE WHEN r.status = 'failed' THEN coalesce(m.error_code, r.error_code)
+                          ELSE m.error_code END,
+        error_message = CASE WHEN r.status = 'failed' THEN coalesce(m.error_message, r.error_message)
+                             ELSE m.error_message END,
+        sent_at = CASE WHEN r.outcome = 'sent' THEN coalesce(m.sent_at, now()) ELSE m.sent_at END,
+        ended_at = CASE WHEN r.status IN ({", ".join(f"'{status}'" for status in sorted(FINAL))})
+                        THEN coalesce(m.ended_at, now()) ELSE m.ended_at END,
+        poll_at = CASE WHEN m.ended_at IS NULL THEN now() + r.poll_after END,
+        redact_at = coalesce(m.redact_at, now() + r.redact_after),
+        price_micros = coalesce(r.price_micros, m.price_micros),
+        price_currency = coalesce(r.price_currency, m.price_currency), updated_at = now()
+    FROM result AS r
+    WHERE m.id = r.message_id
+    RETURNING m.id, m.provider
+), event AS (
+    INSERT INTO sms_message_status_events
+        (id, message_id, provider, provider_message_id, event_status, error_code, error_message)
+    SELECT r.event_id, r.message_id, CASE WHEN r.provider_message_id IS NOT NULL THEN message.provider END,
+           r.provider_message_id, r.event_status, r.error_code, r.error_message
+    FROM result AS r JOIN message ON message.id = r.message_id
+    ON CONFLICT (provider, provider_message_id, event_status, error_code) WHERE provider_message_id IS NOT NULL
+        DO NOTHING
+), gone AS (
+    DELETE FROM work AS w USING result AS r
+    WHERE w.id = r.work_id AND w.lease_token = r.lease_token AND r.next = 'done'
+)
+UPDATE work AS w
+SET state = r.next, run_at = now() + r.delay, last_error = coalesce(r.error_kind, r.event_status),
+    order_key = CASE WHEN r.is_skipped THEN NULL ELSE w.order_key END, lease_token = NULL, lease_until = NULL
+FROM result AS r
+WHERE w.id = r.work_id AND w.lease_token = r.lease_token AND r.next <> 'done'
+"""  # noqa: S608  # put together from constants only
+
+_END = """
+WITH ended AS (
+    UPDATE sms_messages AS m
+    SET delivery_status = e.status, error_code = e.code, error_message = e.reason, ended_at = now(), updated_at = now()
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS e(id, status, code, reason)
+    WHERE m.id = e.id AND m.delivery_status IN ('accepted', 'queued') AND m.provider_message_id IS NULL
+    RETURNING m.id, e.status, e.code, e.reason
+)
+INSERT INTO sms_message_status_events (id, message_id, event_status, error_code, error_message)
+SELECT t.event_id, ended.id, ended.status, ended.code, ended.reason
+FROM ended JOIN unnest($1::uuid[], $5::uuid[]) AS t(id, event_id) USING (id)
+"""
+
+_REQUEUE = """
+WITH message AS (
+    UPDATE sms_messages
+    SET delivery_status = 'queued', error_code = NULL, error_message = NULL, ended_at = NULL, requeued_at = now(),
+        updated_at = now()
+    WHERE id = $1 AND delivery_status = ANY($3) AND provider_message_id IS NULL
+    RETURNING id
+)
+INSERT INTO sms_message_status_events (id, message_id, event_status, error_message)
+SELECT $2, id, 'queued', $4 FROM message RETURNING message_id
+"""
+
+_CLOSE_ATTEMPTS = """
+UPDATE sms_send_attempts
+SET outcome = $2, finished_at = coalesce(finished_at, now()),
+    provider_message_id = coalesce(provider_message_id, $3)
+WHERE message_id = $1 AND (outcome IS NULL OR outcome = 'unknown')
+"""
+
+_RELEASE = """
+WITH released AS (
+    UPDATE work AS w
+    SET kind = $3, order_key = concat(m.to_number, '/', m.priority), state = 'due', attempts = 0, run_at = now(),
+        lease_token = NULL, lease_until = NULL
+    FROM sms_messages AS m
+    WHERE w.id = $1 AND w.lease_token = $2 AND m.id = w.ref_id
+    RETURNING m.id
+)
+UPDATE sms_messages AS m SET delivery_status = 'queued', updated_at = now()
+FROM released WHERE m.id = released.id AND m.delivery_status = 'accepted'
+"""
+
+_TAKEN_IDS = "SELECT provider_message_id FROM sms_messages WHERE provider_message_id = ANY($2) AND provider = $1"
+
+
+class AttemptOutcome(StrEnum):
+    """What came of one call to a provider; none while nobody knows."""
+
+    SENT = "sent"
+    REFUSED = "refused"  # for good: no provider would take it
+    FAILED = "failed"  # not sent for certain; it may be tried again
+    UNKNOWN = "unknown"
+    ABSENT = "absent"  # was unknown, and the provider does not have it
+
+
+@dataclass(frozen=True, slots=True)
+class PastAttempt:
+    """An earlier call; `outcome` None: it was under way when its process died, or still is."""
+
+    number: int
+    provider: str
+    sender: str
+    outcome: AttemptOutcome | None
+    started_at: datetime
+    age_s: float
+
+    @property
+    def is_open(self) -> bool:
+        return self.outcome in (None, AttemptOutcome.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueMessage:
+    """An outbound message as dispatching needs it. `left_s`: until it expires, None: it never does."""
+
+    id: UUID
+    status: MessageStatus
+    provider_message_id: str | None
+    recipient: str
+    sender: str | None
+    provider: str | None
+    content: str = field(repr=False)
+    media_urls: tuple[str, ...]
+    num_segments: int
+    priority: Priority
+    client_id: str
+    content_retention: str
+    wanted_at: datetime
+    left_s: float | None
+    is_opted_out: bool
+    attempts: tuple[PastAttempt, ...]
+    requeued_at: datetime | None
+
+    @property
+    def open_attempt(self) -> PastAttempt | None:
+        """The attempt whose outcome is not known, if there is one: there is never more than one."""
+        return next((each for each in self.attempts if each.is_open), None)
+
+    @property
+    def failures(self) -> list[PastAttempt]:
+        """Attempts that came to nothing since the message was last put back by a person."""
+        return [
+            each
+            for each in self.attempts
+            if each.outcome in (AttemptOutcome.FAILED, AttemptOutcome.ABSENT)
+            and (self.requeued_at is None or each.started_at > self.requeued_at)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAttempt:
+    """A call about to be made."""
+
+    message_id: UUID
+    number: int
+    provider: str
+    sender: str
+    reasons: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What a call, or asking about it later, came to, and what becomes of its work row.
+
+    `next`: `done` deletes the row, `due` runs it again after `delay`, `dead` puts it aside. `is_skipped`: those behind
+    it need not wait for it any more.
+    """
+
+    message_id: UUID
+    number: int
+    work: Work
+    outcome: AttemptOutcome
+    status: MessageStatus
+    event_status: str
+    next: str = "done"
+    delay: timedelta = timedelta(0)
+    is_skipped: bool = False
+    provider_message_id: str | None = None
+    error_kind: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    http_status: int | None = None
+    latency_ms: int | None = None
+    response: str | None = None
+    num_segments: int | None = None
+    price: Price | None = None
+    poll_after: timedelta | None = None
+    redact_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a message is never sent; `code` is ours and stable."""
+
+    message_id: UUID
+    status: MessageStatus
+    code: str
+    reason: str
+
+
+async def load(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, DueMessage]:
+    """Return the messages that exist, by id."""
+    return {
+        row["id"]: DueMessage(
+            id=row["id"],
+            status=MessageStatus(row["delivery_status"]),
+            provider_message_id=row["provider_message_id"],
+            recipient=row["to_number"],
+            sender=row["requested_sender"],
+            provider=row["requested_provider"],
+            content=row["message_content"],
+            media_urls=tuple(each["url"] for each in orjson.loads(row["media"])) if row["media"] != "[]" else (),
+            num_segments=row["num_segments"],
+            priority=Priority(row["priority"]),
+            client_id=row["client_id"],
+            content_retention=row["content_retention"],
+            wanted_at=row["wanted_at"],
+            left_s=row["left_s"],
+            is_opted_out=row["is_opted_out"],
+            attempts=_attempts(row["attempts"]),
+            requeued_at=row["requeued_at"],
+        )
+        for row in await connection.fetch(_LOAD, ids)
+    }
+
+
+def _attempts(text: str | None) -> tuple[PastAttempt, ...]:
+    if text is None:
+        return ()
+    return tuple(
+        PastAttempt(
+            number,
+            provider,
+            sender,
+            None if outcome is None else AttemptOutcome(outcome),
+            datetime.fromisoformat(started_at),
+            age_s,
+        )
+        for number, provider, sender, outcome, started_at, age_s in orjson.loads(text)
+    )
+
+
+async def begin(connection: Connection, attempts: Sequence[NewAttempt]) -> set[UUID]:
+    """Record calls that are about to be made; returns the messages that are ours to send, by their ids."""
+    rows = await connection.fetch(
+        _BEGIN,
+        [each.message_id for each in attempts],
+        [each.number for each in attempts],
+        [each.provider for each in attempts],
+        [each.sender for each in attempts],
+        [each.reasons for each in attempts],
+    )
+    return {row[0] for row in rows}
+
+
+async def finish(connection: Connection, finished: Sequence[Finished]) -> None:
+    """Record what calls came to, move their messages, and settle their work. At most one of each message."""
+    finished = sorted(finished, key=lambda each: each.message_id)  # the order in which receipts lock messages
+    await connection.execute(
+        _FINISH,
+        [each.message_id for each in finished],
+        [each.number for each in finished],
+        [each.outcome for each in finished],
+        [each.provider_message_id for each in finished],
+        [each.status for each in finished],
+        [each.event_status for each in finished],
+        [each.error_kind for each in finished],
+        [each.error_code for each in finished],
+        [each.error_message for each in finished],
+        [each.http_status for each in finished],
+        [each.latency_ms for each in finished],
+        [each.response for each in finished],
+        [each.num_segments for each in finished],
+        [each.price.micros if each.price else None for each in finished],
+        [each.price.currency if each.price else None for each in finished],
+        [each.poll_after for each in finished],
+        [each.redact_after for each in finished],
+        [each.work.id for each in finished],
+        [each.work.lease_token for each in finished],
+        [each.next for each in finished],
+        [each.delay for each in finished],
+        [each.is_skipped for each in finished],
+        [new_id() for _ in finished],
+    )
+
+
+async def end(connection: Connection, endings: Sequence[Ending]) -> None:
+    """Close messages that are not to be sent; those that went out or were closed meanwhile stay as they are."""
+    if endings:
+        await connection.execute(
+            _END,
+            [each.message_id for each in endings],
+            [each.status for each in endings],
+            [each.code for each in endings],
+            [each.reason for each in endings],
+            [new_id() for _ in endings],
+        )
+
+
+async def requeue(
+    connection: Connection, message_id: UUID, *, from_statuses: Sequence[MessageStatus], reason: str
+) -> bool:
+    """Put a message that was given up back in line, with all its retries; False: it is not in one of these statuses."""
+    row = await connection.fetchrow(_REQUEUE, message_id, new_id(), list(from_statuses), reason)
+    return row is not None
+
+
+async def close_attempts(
+    connection: Connection, message_id: UUID, outcome: AttemptOutcome, provider_message_id: str | None
+) -> None:
+    """Settle the attempt whose outcome was not known, after something else has told it. Idempotent."""
+    await connection.execute(_CLOSE_ATTEMPTS, message_id, outcome, provider_message_id)
+
+
+async def release(connection: Connection, work: Work) -> None:
+    """Put a scheduled message in line; its place is that of its acceptance."""
+    await connection.execute(_RELEASE, work.id, work.lease_token, SEND_MESSAGE)
+
+
+async def taken_ids(connection: Connection, provider: str, provider_message_ids: Sequence[str]) -> set[str]:
+    """Return those of the provider's ids that are known to be other messages of ours."""
+    rows = await connection.fetch(_TAKEN_IDS, provider, provider_message_ids)
+    return {row[0] for row in rows}
