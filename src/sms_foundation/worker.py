@@ -6,12 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
+from typing import cast
 from uuid import uuid4
 
 import structlog
 
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
+from sms_foundation.core.errors import StartupError
 from sms_foundation.core.http import HttpClient, create_http_client
 from sms_foundation.core.rates.base import Rates
 from sms_foundation.core.rates.postgres import PostgresRates
@@ -148,7 +151,9 @@ async def open_core(
             every=timedelta(seconds=settings.reconcile_interval_s),
             default_region=settings.default_region,
         )
-        dispatcher = Dispatcher(database, providers, configs, states, Pace(_rates(settings, database), configs), policy)
+        pace = Pace(await _open_rates(stack, settings, database), configs)
+        dispatcher = Dispatcher(database, providers, configs, states, pace, policy)
+        stack.push_async_callback(dispatcher.close)
         resolver = Resolver(database, providers, dispatcher, policy)
         runner = WorkRunner(
             database,
@@ -247,5 +252,14 @@ async def _check_schema(database: Database) -> None:
                 log.warning("worker.schema", problem=problem)
 
 
-def _rates(settings: Settings, database: Database) -> Rates:
-    return PostgresRates(database)
+async def _open_rates(stack: AsyncExitStack, settings: Settings, database: Database) -> Rates:
+    """Return where rates are kept. Raises StartupError when that is Redis and its client is not installed."""
+    if settings.redis_url is None:
+        return PostgresRates(database)
+    try:
+        redis = import_module("sms_foundation.core.rates.redis")  # the client is an extra
+    except ModuleNotFoundError:
+        raise StartupError("REDIS_URL needs its client: pip install 'sms-foundation[redis]'") from None
+    rates = redis.RedisRates(settings.redis_url.get_secret_value())
+    stack.push_async_callback(rates.close)
+    return cast(Rates, rates)

@@ -253,7 +253,7 @@ class TestExampleFile:
         shown = {name: value for name, (_, value) in _example_entries().items()}
         for name, field in Settings.model_fields.items():
             if field.default is not None and field.default is not PydanticUndefined:
-                value = {"true": "True"}.get(shown[_variable(name)], shown[_variable(name)])
+                value = {"true": "True", "false": "False"}.get(shown[_variable(name)], shown[_variable(name)])
                 assert value == str(field.default), name
 
     def test_every_value_it_shows_is_valid(self, elsewhere: Path) -> None:

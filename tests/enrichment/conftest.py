@@ -9,6 +9,7 @@ import pytest
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database
 from sms_foundation.core.http import create_http_client
+from sms_foundation.core.ids import NIL
 from sms_foundation.core.work.runner import WorkRunner
 from sms_foundation.enrichment.findings import FindingStore
 from sms_foundation.enrichment.jobs import LOOK_UP_CONVERSATION, TELL_LANGUAGE
@@ -45,7 +46,7 @@ class Workshop:
 
     async def finish(self) -> None:
         """Do all work, retries included."""
-        await self.until_none("SELECT 1 FROM work WHERE state <> 'dead' AND kind <> 'reconcile_tenants'")
+        await self.until_none("SELECT 1 FROM work WHERE state <> 'dead' AND ref_id <> $1", NIL)
 
     async def until_none(self, query: str, *args: object) -> None:
         """Work until `query` finds no row."""
@@ -58,8 +59,7 @@ class Workshop:
     async def until_put_off(self) -> None:
         """Work until every open row waits for its next try."""
         await self.until_none(
-            "SELECT 1 FROM work WHERE kind <> 'reconcile_tenants' "
-            "AND (state <> 'due' OR last_error IS NULL OR run_at < now())"
+            "SELECT 1 FROM work WHERE ref_id <> $1 AND (state <> 'due' OR last_error IS NULL OR run_at < now())", NIL
         )
 
     async def try_again_now(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from sms_foundation.core.db import Database, DatabaseUrl
-from sms_foundation.core.ids import new_id
+from sms_foundation.core.ids import NIL, new_id
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import Lane, Priority, Work
 from sms_foundation.core.work.runner import Again, Done, Retry, Settled
@@ -205,7 +205,7 @@ class TestEnrichMessage:
             assert conversation["total"] == 5
             assert conversation["tenant_id"] == ("t-1" if phone in phones[:3] else "t-2")
         assert await database.pool.fetchval("SELECT count(*) FROM sms_messages WHERE language_detected IS NULL") == 0
-        assert await database.pool.fetchval("SELECT count(*) FROM work WHERE kind <> $1", RECONCILE) == 0
+        assert await database.pool.fetchval("SELECT count(*) FROM work WHERE ref_id <> $1", NIL) == 0
         for tenant in ("t-1", "t-2"):
             held = await database.pool.fetchval(
                 "SELECT language_detected FROM sms_tenants WHERE tenant_id = $1", tenant
@@ -467,7 +467,7 @@ class TestReconcile:
             phones = await self.receive_strangers(service, workshop, 4)
         await asyncio.gather(*(enqueue_lookups(database, active_within=None) for _ in range(8)))
         assert await enqueue_lookups(database, active_within=None) == 4
-        rows = await database.pool.fetch("SELECT kind, count(*) FROM work WHERE kind <> $1 GROUP BY kind", RECONCILE)
+        rows = await database.pool.fetch("SELECT kind, count(*) FROM work WHERE ref_id <> $1 GROUP BY kind", NIL)
         assert [tuple(row) for row in rows] == [(LOOK_UP_CONVERSATION, 4)]
 
         for phone in phones:

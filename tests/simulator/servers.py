@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from twilio.request_validator import RequestValidator
 
 from sms_foundation.simulator.rest.no_answer import CuttableProtocol
@@ -49,6 +49,58 @@ def serve(app: ASGIApp) -> Iterator[str]:
         server.should_exit = True
         thread.join(timeout=10)
         listener.close()
+
+
+class SwitchingServer:
+    """One server for many applications, one at a time: starting one for each would take most of a test's time."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self._current: ASGIApp | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            assert self._current is not None, "a request after the end of its test"
+            await self._current(scope, receive, send)
+            return
+        self._loop = asyncio.get_running_loop()
+        while (event := (await receive())["type"]) == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        assert event == "lifespan.shutdown"
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @contextmanager
+    def running(self, app: ASGIApp) -> Iterator[str]:
+        """Serve `app` until the end of the block, its lifespan included; yields the base URL."""
+        assert self._loop is not None, "the server is not running"
+        has_started, end = threading.Event(), asyncio.Event()
+        events = ["lifespan.startup"]
+
+        async def receive() -> Message:
+            if not events:
+                await end.wait()
+            return {"type": events.pop() if events else "lifespan.shutdown"}
+
+        async def send(message: Message) -> None:
+            assert message["type"] in ("lifespan.startup.complete", "lifespan.shutdown.complete"), message
+            has_started.set()
+
+        life = asyncio.run_coroutine_threadsafe(
+            _as_coroutine(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)), self._loop
+        )
+        assert has_started.wait(timeout=10), "the application did not start"
+        self._current = app
+        try:
+            yield self.url
+        finally:
+            self._loop.call_soon_threadsafe(end.set)
+            life.result(timeout=10)
+            self._current = None
+
+
+async def _as_coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ from sms_foundation import __version__
 
 USER_AGENT: Final = f"sms-foundation/{__version__}"
 
+# Shorter than servers keep idle connections (uvicorn 5 s, most providers a minute): a call on one that is being closed
+# just then may have been received or not, and nobody could say.
+_KEEP_ALIVE_S: Final = 4.0
+
 
 class HttpFailure(StrEnum):
     """Why a call brought no usable response; a closed set, fit for a metric label."""
@@ -133,7 +137,7 @@ def create_http_client(
     Proxies, cookies and credentials from the environment (`HTTP_PROXY`, `.netrc`) are not used.
     """
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections),
+        connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_KEEP_ALIVE_S),
         timeout=aiohttp.ClientTimeout(
             total=pool_timeout_s + connect_timeout_s + 2 * read_timeout_s,
             connect=pool_timeout_s + connect_timeout_s,

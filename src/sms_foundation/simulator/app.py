@@ -1,4 +1,4 @@
-"""The simulator as one ASGI application: control API under /simulator, Collections Monitor under /monitor."""
+"""The simulator as one ASGI application: REST APIs of the providers, control API, Collections Monitor."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +26,9 @@ _DESCRIPTION = """\
 A Twilio that runs here. Phones text the organisation, messages report their statuses, a generated crowd talks in three
 languages: all as signed webhooks over HTTP, with Twilio's retries. Nothing leaves this machine.
 
+Twilio's, MessageBird's, Vonage's and Telnyx's REST APIs take what the service sends: it reaches made-up phones, reports
+back, and enters a true record. Providers misbehave on demand (`/simulator/faults`).
+
 Under `/monitor` stands a Collections Monitor with made-up tenants, for `MONITOR_API_URL` and `TENANT_PROFILE_API_URL`.
 """
 
@@ -36,6 +39,8 @@ Webhooks go to   {service_url}
   messages       {sms_url}
   statuses       {status_url}
 Account          {account_sid}, number {phone_number}
+Sends come to    {own_url}/2010-04-01/Accounts/{account_sid}/Messages.json
+                 {own_url}/messagebird/messages, /vonage/sms/json, /telnyx/v2/messages
 
 Text the organisation:
   curl {own_url}/simulator/texts -H 'Content-Type: application/json' \\

@@ -145,6 +145,9 @@ def text(
         str | None, typer.Option("--to", help="Number texted. [default: the organisation's]", show_default=False)
     ] = None,
     media: Annotated[list[str] | None, typer.Option(help="URL of a picture; may be repeated.")] = None,
+    provider: Annotated[
+        str, typer.Option(help="Through twilio, messagebird, vonage or telnyx; the others need a running simulator.")
+    ] = "twilio",
     simulator_url: SimulatorUrl = None,
 ) -> None:
     """Text the organisation from a phone, and say what came of it.
@@ -154,13 +157,13 @@ def text(
     settings = settings_of(context)
     if not sender:
         fail("whose phone? add --from +13125550100 (`simulator tenants` lists numbers)")
-    outcome = _ask_or_do(
-        simulator_url or settings.own_url,
-        "/simulator/texts",
-        {"from": sender, "to": recipient, "body": body, "media": media or []},
-        settings,
-        lambda account: account.send_text(Text(sender=sender, recipient=recipient, body=body, media_urls=media or [])),
-    )
+    url = simulator_url or settings.own_url
+    request = {"from": sender, "to": recipient, "body": body, "media": media or [], "provider": provider}
+    if provider == "twilio":
+        said = Text(sender=sender, recipient=recipient, body=body, media_urls=media or [])
+        outcome = _ask_or_do(url, "/simulator/texts", request, settings, lambda account: account.send_text(said))
+    else:
+        outcome = ask(url, "POST", "/simulator/texts", json=request)
     for line in describe(outcome, settings):
         typer.echo(line)
     if not outcome["is_delivered"]:

@@ -1,13 +1,14 @@
 """`sms-foundation simulator faults`: let the providers misbehave, see how they do, end it."""
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
 import typer
 
 from sms_foundation.simulator.command_line import SimulatorUrl, ask, settings_of
 from sms_foundation.simulator.faults.rules import FaultKind
 
-_PATH = "/simulator/faults"
+_PATH: Final = "/simulator/faults"
 
 _HELP = """\
 Let the simulated providers misbehave: set, list, clear. They use a simulator that is already running.
@@ -137,16 +138,27 @@ def _url(context: typer.Context, simulator_url: str | None) -> str:
 
 
 def _describe(fault: dict[str, Any]) -> str:
-    """Write a fault on one line, with everything about it that is not usual."""
+    """Write a fault on one line: what its kind goes by, and everything else about it that is not usual."""
     rule = fault["rule"]
-    whom = rule["provider"] or "every provider"
-    unusual = [
-        f"{name}={value}"
-        for name, value in rule.items()
-        if name not in ("kind", "provider") and value not in (None, _USUAL.get(name))
-    ]
+    own = _OWN_VALUES.get(FaultKind(rule["kind"]), ())
+    told = [f"{name}={rule[name]}" for name in own if rule[name] is not None]
+    told += [f"{name}={rule[name]}" for name, usual in _USUAL.items() if rule[name] != usual]
     state = "spent" if fault["is_spent"] else f"{fault['strikes']} strikes"
-    return f"{fault['id']:>3}  {rule['kind']} at {whom} ({state}) {' '.join(unusual)}".rstrip()
+    whom = rule["provider"] or "every provider"
+    return f"{fault['id']:>3}  {rule['kind']} at {whom} ({state}) {' '.join(told)}".rstrip()
 
 
-_USUAL = {"share": 1.0, "after_s": 0, "on": "sends", "is_accepted": False}
+_USUAL: Final = {"number": None, "share": 1, "count": None, "after_s": 0, "for_s": None, "on": "sends"}
+_OWN_VALUES: Final[Mapping[FaultKind, tuple[str, ...]]] = {
+    FaultKind.LATENCY: ("latency_ms",),
+    FaultKind.RATE_LIMIT: ("retry_after_s",),
+    FaultKind.RATE: ("per_second", "retry_after_s"),
+    FaultKind.SERVER_ERROR: ("status", "is_accepted"),
+    FaultKind.HTML: ("status", "is_accepted"),
+    FaultKind.HANG_BEFORE: ("hold_s",),
+    FaultKind.HANG_AFTER: ("hold_s",),
+    FaultKind.CARRIER_ERROR: ("error_code",),
+    FaultKind.LATE_RECEIPTS: ("delay_s",),
+    FaultKind.REORDERED_RECEIPTS: ("delay_s",),
+    FaultKind.DOUBLED_RECEIPTS: ("copies",),
+}

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sms_foundation.simulator.crowd.generator import DEFAULT_MIX, DEFAULT_STRANGERS, Voice
 from sms_foundation.simulator.crowd.runs import MAX_COUNT, MAX_RATE_PER_S, CrowdRun, RunState
+from sms_foundation.simulator.faults.schemas import ProviderName
 from sms_foundation.simulator.journal import Delivery, EventKind
 
 MessageSid = Annotated[str, StringConstraints(pattern=r"^(SM|MM)[0-9a-fA-F]{32}$")]
@@ -27,9 +28,10 @@ class TextIn(BaseModel):
     )
     body: str = Field("", max_length=1600, examples=["Hola, no hay agua caliente"])
     recipient: Address | None = Field(None, alias="to", description="default: the organisation's number")
+    copies: int = Field(1, ge=1, le=50, description="deliveries of this same message, all at once")
+    provider: ProviderName = Field("twilio", description="through whose webhook; what follows is Twilio's alone")
     media: list[MediaUrl] = Field(default_factory=list, max_length=10, description="URLs; makes it an MMS")
     message_sid: MessageSid | None = Field(None, description="default: a new one; a used one is a redelivery")
-    copies: int = Field(1, ge=1, le=50, description="deliveries of this same message, all at once")
     parameters: dict[str, str] = Field(
         default_factory=dict, description="further form parameters, such as OptOutType or ButtonPayload"
     )

@@ -78,6 +78,11 @@ class TestJudgeRequest:
             if has_passed:
                 passed.append(clock.now_s)
 
+    def test_nothing_passes_a_rate_by(self) -> None:
+        book = book_of(FaultRule(kind=FaultKind.DROP_AFTER), FaultRule(kind=FaultKind.RATE, per_second=1))
+        kinds = [book.judge_request("twilio", None, "send").misfortune for _ in range(2)]
+        assert [each and each.kind for each in kinds] == [FaultKind.DROP_AFTER, FaultKind.RATE]
+
 
 class TestJudgeJourney:
     def test_only_messages_to_the_phone_it_names_fail(self) -> None:

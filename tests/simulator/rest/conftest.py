@@ -1,57 +1,39 @@
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 
 from sms_foundation.simulator.app import build_app
 from sms_foundation.simulator.scenario import Scenario, TravelTime
-from tests.simulator.servers import Receiver, serve, settings_for, until
+from tests.simulator.rest.running import RunningSimulator, StartSimulator
+from tests.simulator.servers import Receiver, SwitchingServer, serve, settings_for
 
 
-@dataclass
-class RunningSimulator:
-    """A simulator over real HTTP, with its control API at hand; messages reach their phones at once."""
-
-    url: str
-    control: httpx.Client
-    receiver: Receiver
-
-    def summary(self) -> dict[str, Any]:
-        return dict(self.control.get("/simulator/received/summary").json())
-
-    def received(self, **params: str | int) -> list[dict[str, Any]]:
-        return list(self.control.get("/simulator/received", params=params).json()["received"])
-
-    def settle(self) -> dict[str, Any]:
-        """Wait until nothing is on its way any more; return the summary."""
-        return until(self.summary, lambda summary: bool(summary["is_quiet"]))
-
-    def fault(self, kind: str, **values: Any) -> dict[str, Any]:
-        answer = self.control.post("/simulator/faults", json={"kind": kind, **values})
-        assert answer.status_code == 201, answer.text
-        return dict(answer.json())
+@pytest.fixture(scope="session")
+def switching_server() -> Iterator[SwitchingServer]:
+    server = SwitchingServer()
+    with serve(server) as server.url:
+        yield server
 
 
 @pytest.fixture
-def start(receiver: Receiver) -> Iterator[Callable[..., RunningSimulator]]:
-    """Return a function that starts a simulator with settings of its own."""
-    stack = []
+def start(receiver: Receiver, switching_server: SwitchingServer) -> StartSimulator:
+    """Return a context manager that runs a simulator before a service at any base URL."""
 
-    def start(**changes: object) -> RunningSimulator:
-        changes = {"scenario": Scenario(travel=TravelTime(0, 0)), **changes}
-        running = serve(build_app(settings_for(receiver.base_url, **changes)))
-        client = httpx.Client(base_url=running.__enter__(), trust_env=False, timeout=10)
-        stack.append((running, client))
-        return RunningSimulator(str(client.base_url).rstrip("/"), client, receiver)
+    @contextmanager
+    def start(service_url: str) -> Iterator[RunningSimulator]:
+        settings = settings_for(service_url, scenario=Scenario(travel=TravelTime(0, 0)))
+        with (
+            switching_server.running(build_app(settings)) as url,
+            httpx.Client(base_url=url, trust_env=False, timeout=10) as control,
+        ):
+            yield RunningSimulator(url, control, receiver)
 
-    yield start
-    for running, client in reversed(stack):
-        client.close()
-        running.__exit__(None, None, None)
+    return start
 
 
 @pytest.fixture
-def simulator(start: Callable[..., RunningSimulator]) -> RunningSimulator:
-    return start()
+def simulator(start: StartSimulator, receiver: Receiver) -> Iterator[RunningSimulator]:
+    with start(receiver.base_url) as simulator:
+        yield simulator

@@ -19,7 +19,7 @@ from sms_foundation.providers.telnyx.adapter import TelnyxConfig, TelnyxProvider
 from sms_foundation.providers.twilio.adapter import TwilioConfig, TwilioProvider
 from sms_foundation.providers.vonage.adapter import VonageConfig, VonageProvider
 from tests.loopback import LoopbackServer, Received, reply
-from tests.simulator.rest.conftest import RunningSimulator
+from tests.simulator.rest.running import RunningSimulator, StartSimulator
 from tests.simulator.servers import AUTH_TOKEN
 
 PHONE = "+15125550142"
@@ -74,12 +74,13 @@ MAKERS = {"twilio": make_twilio, "messagebird": make_messagebird, "vonage": make
 all_providers = pytest.mark.parametrize("name", MAKERS)
 
 
+async def take(_: Received) -> bytes:
+    return reply(200)
+
+
 @asynccontextmanager
 async def service_with(name: str, simulator: RunningSimulator) -> AsyncIterator[tuple[Provider, LoopbackServer]]:
     """An adapter, and the address it names for receipts."""
-
-    async def take(_: Received) -> bytes:
-        return reply(200)
 
     async with LoopbackServer(take) as server:
         provider = MAKERS[name](simulator.url, create_http_client(), server.base_url)
@@ -102,6 +103,10 @@ def as_webhook(request: Received) -> WebhookRequest:
 
 async def settle(simulator: RunningSimulator) -> None:
     await asyncio.to_thread(simulator.settle)
+
+
+def _text(simulator: RunningSimulator, request: dict[str, object]) -> dict[str, Any]:
+    return dict(simulator.control.post("/simulator/texts", json=request).json())
 
 
 class TestSend:
@@ -161,6 +166,39 @@ class TestSend:
         assert receipt.num_segments == 2
         ids = {report.provider_message_id for report in reports}
         assert ids == {receipt.provider_message_id, f"{receipt.provider_message_id}-2"}
+
+
+class TestInbound:
+    @pytest.mark.parametrize("name", ["messagebird", "vonage", "telnyx"])
+    async def test_a_phones_text_is_genuine_and_says_what_was_said(self, start: StartSimulator, name: str) -> None:
+        async with LoopbackServer(take) as service:
+            with start(service.base_url) as simulator:
+                request = {"from": PHONE, "body": BODY, "provider": name, "copies": 2}
+                outcome = await asyncio.to_thread(_text, simulator, request)
+                phone = simulator.control.get(f"/simulator/phones/{PHONE}").json()
+            provider = MAKERS[name](simulator.url, create_http_client(), service.base_url)
+            texts = [provider.read_inbound(as_webhook(each)) for each in service.received]
+            await provider.aclose()
+        assert outcome["is_delivered"]
+        assert len(texts) == 2
+        for text in texts:
+            assert (text.sender, text.recipient, text.body) == (PHONE, LOCAL_PHONE_NUMBER, BODY)
+            assert text.provider_message_id == outcome["message_sid"]
+        assert {each.target for each in service.received} == {f"/webhook/{name}/sms"}
+        assert [text["body"] for text in phone["sent"]] == [BODY]
+
+    async def test_messagebird_lists_what_came_in(self, simulator: RunningSimulator) -> None:
+        since = utc_now() - timedelta(seconds=2)
+        await asyncio.to_thread(_text, simulator, {"from": PHONE, "body": "Hola", "provider": "messagebird"})
+        async with service_with("messagebird", simulator) as (provider, _):
+            await provider.send(sms())
+            found = [each async for each in provider.list_inbound(since, utc_now() + timedelta(seconds=2))]
+        assert [(each.sender, each.body) for each in found] == [(PHONE, "Hola")]
+
+    @pytest.mark.parametrize("extra", [{"message_sid": "SM" + "0a" * 16}, {"media": ["https://m.example/a.png"]}])
+    def test_what_only_twilio_has_is_refused(self, simulator: RunningSimulator, extra: dict[str, object]) -> None:
+        request = {"from": PHONE, "body": "Hola", "provider": "vonage", **extra}
+        assert simulator.control.post("/simulator/texts", json=request).status_code == 400
 
 
 class TestRefusals:

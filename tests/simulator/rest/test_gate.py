@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sms_foundation.core.config import LOCAL_ACCOUNT_SID, LOCAL_PHONE_NUMBER
-from tests.simulator.rest.conftest import RunningSimulator
+from tests.simulator.rest.running import RunningSimulator
 from tests.simulator.servers import AUTH_TOKEN
 
 PHONE, OTHER_PHONE = "+15125550142", "+15125550143"

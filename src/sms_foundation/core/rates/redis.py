@@ -81,7 +81,7 @@ class RedisRates:
         arguments: list[int] = []
         for run in runs.values():
             arguments.append(len(run))
-            for index in reversed(run):
+            for index in run:
                 arguments += (wishes[index].cost_us, wishes[index].horizon_us)
         starts = await self._run(self._reserve_script, list(runs), arguments)
         indexes = (index for run in runs.values() for index in run)

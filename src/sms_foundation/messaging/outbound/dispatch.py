@@ -9,7 +9,7 @@ Whatever happens between the two commits leaves an attempt without an outcome; s
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,7 +34,7 @@ from sms_foundation.messaging.metrics import (
 from sms_foundation.messaging.opt_outs import record_opt_outs_of
 from sms_foundation.messaging.outbound import store
 from sms_foundation.messaging.outbound.health import is_available, is_healthy, may_probe
-from sms_foundation.messaging.outbound.pace import LATE_S, Go, OverSenderRate, Pace, Place
+from sms_foundation.messaging.outbound.pace import LATE_S, Answer, Go, OverSenderRate, Pace, Place
 from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.provider_states import ProviderStates
 from sms_foundation.messaging.outbound.retries import next_try
@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 _MAX_BATCH = 64
 # A call that could not be begun so long after its attempt was written down is not made: by then somebody else might.
 _LATEST_START_S = 10.0
+_SLOTS_AT_MOST = 8
 # Nobody can take it now: a probe, or the end of somebody's rest, comes within that time.
 _NOBODY_WAIT = timedelta(seconds=5)
 _OPEN = frozenset({MessageStatus.ACCEPTED, MessageStatus.QUEUED})
@@ -58,13 +59,17 @@ _OPEN = frozenset({MessageStatus.ACCEPTED, MessageStatus.QUEUED})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An attempt that is written down and now to be made; `at` and `begun_at` are monotonic seconds."""
+    """An attempt that is written down and now to be made; `at` and `begun_at` are monotonic seconds.
+
+    `needs_provider`: `at` is the sender's turn alone (`pace.Go`).
+    """
 
     message: DueMessage
     number: int
     place: Place
     is_probe: bool
     at: float
+    needs_provider: bool
     begun_at: float
 
 
@@ -86,7 +91,7 @@ class _Draft:
     work: Work
     message: DueMessage
     choice: Choice | None = None
-    delay_s: float = 0.0
+    go: Go = field(default_factory=lambda: Go(0.0))
 
 
 class Dispatcher:
@@ -224,7 +229,7 @@ class Dispatcher:
         again = []
         for draft, answer in zip(drafts, answers, strict=True):
             if isinstance(answer, Go):
-                draft.delay_s = answer.delay_s
+                draft.go = answer
                 continue
             assert draft.choice is not None  # noqa: S101  # only chosen ones come here
             self._router.forget(draft.choice)
@@ -304,7 +309,8 @@ class Dispatcher:
                 number=attempt.number,
                 place=_place_of(draft),
                 is_probe=draft.choice.is_probe,
-                at=decided_at + draft.delay_s,
+                at=decided_at + draft.go.delay_s,
+                needs_provider=draft.go.needs_provider,
                 begun_at=begun_at,
             )
 
@@ -337,24 +343,29 @@ class Dispatcher:
 
     async def _wait_for_slot(self, call: Call) -> None:
         """Return within LATE_S of a slot of ours. Raises ProviderError when there is none in reasonable time."""
-        at = call.at
-        for _ in range(5):
+        at, needs_provider = call.at, call.needs_provider
+        for _ in range(_SLOTS_AT_MOST):
             if (pause_s := at - monotonic()) > 0:
                 await asyncio.sleep(pause_s)
             now = monotonic()
             if now - call.begun_at > _LATEST_START_S:
                 break
-            if now - at <= LATE_S:
+            if now - at <= LATE_S and not needs_provider:
                 return
             # Too late for that slot, and going now could be one too many: take another.
+            is_in_time = now - at <= LATE_S
             try:
-                (answer,) = await self._pace.ask([call.place])
+                answer = await self._pace.ask_provider(call.place) if is_in_time else await self._ask_again(call.place)
             except RatesUnavailableError:
                 break
             if not isinstance(answer, Go):
                 break
-            at = monotonic() + answer.delay_s
+            at, needs_provider = monotonic() + answer.delay_s, answer.needs_provider
         raise ProviderError(ErrorKind.RATE_LIMITED, provider_code="no_slot", provider_text="no slot in time")
+
+    async def _ask_again(self, place: Place) -> Answer:
+        (answer,) = await self._pace.ask([place])
+        return answer
 
     async def _note(self, call: Call, error: ProviderError | None) -> None:
         if error is not None and error.provider_code == "no_slot":

@@ -4,13 +4,13 @@ A message takes a slot of its provider's rate and one of its sender's (`core.rat
 depends on its priority: bulk hardly at all, so that what is urgent never queues up behind it at the provider.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.phone import SenderType, sender_type
-from sms_foundation.core.rates.base import Denied, Rates, Slot, Wish
+from sms_foundation.core.rates.base import Rates, Slot, Wish
 from sms_foundation.core.rates.margin import interval_for
 from sms_foundation.core.work.queue import Priority
 from sms_foundation.providers.config import ProviderConfig
@@ -44,9 +44,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Send `delay_s` seconds from now, at most LATE_S later."""
+    """Send `delay_s` seconds from now, at most LATE_S later.
+
+    `needs_provider`: that is the sender's turn; the provider's slot has to be asked for then (`ask_provider`), because
+    one reserved now would be over.
+    """
 
     delay_s: float
+    needs_provider: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,10 @@ class OverSenderRate:
 
 
 Answer = Go | OverProviderRate | OverSenderRate
+
+
+_WishOf = Callable[[Place], Wish | None]
+_RefusalOf = Callable[["Pace", Wish], Answer]
 
 
 class Pace:
@@ -93,20 +102,23 @@ class Pace:
         return int(room)
 
     async def ask(self, places: Sequence[Place]) -> list[Answer]:
-        """Reserve a slot for each; of one rate in the order given. Raises RatesUnavailableError."""
+        """Reserve a slot of sender and provider for each; of one rate in the order given. Raises RatesUnavailableError.
+
+        The sender's comes first: its rate is the slower one, and the provider's has to be used when it is due.
+        """
         answers: list[Answer] = [Go(0.0)] * len(places)
-        open_places = list(range(len(places)))
-        # The sender's slot comes second: one that is refused wastes a provider's, which are more plentiful.
-        for is_sender in (False, True):
-            wishes = [(i, w) for i in open_places if (w := self._wish(places[i], is_sender=is_sender)) is not None]
-            if not wishes:
-                continue
-            for (index, wish), answer in zip(
-                wishes, await self._rates.reserve([wish for _, wish in wishes]), strict=True
-            ):
-                answers[index] = self._note(wish, answer, so_far=answers[index], is_sender=is_sender)
-            open_places = [i for i in open_places if isinstance(answers[i], Go)]
+        await self._reserve(places, answers, self._sender_wish, _over_sender_rate)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, Go) and answer.delay_s > LATE_S / 2:
+                answers[index] = Go(answer.delay_s, needs_provider=True)
+        await self._reserve(places, answers, self._provider_wish, _over_provider_rate)
         return answers
+
+    async def ask_provider(self, place: Place) -> Answer:
+        """Reserve a slot of the provider alone. Raises RatesUnavailableError."""
+        answers: list[Answer] = [Go(0.0)]
+        await self._reserve([place], answers, self._provider_wish, _over_provider_rate)
+        return answers[0]
 
     def place_in_line(self, key: str, cost_s: float) -> timedelta:
         """Return when to come back, behind everybody who was sent away from the same rate before."""
@@ -115,15 +127,39 @@ class Pace:
         self._line_end[key] = min(place, now + _LONGEST_WAIT_S) + cost_s
         return timedelta(seconds=min(place - now, _LONGEST_WAIT_S))
 
-    def _wish(self, place: Place, *, is_sender: bool) -> Wish | None:
-        horizon_s = HORIZON_S[place.priority]
-        if not is_sender:
-            interval_s = self._intervals[place.provider]
-            return None if interval_s is None else Wish(place.provider, interval_s, place.units, horizon_s)
+    async def _reserve(
+        self, places: Sequence[Place], answers: list[Answer], wish_of: _WishOf, refusal_of: _RefusalOf
+    ) -> None:
+        """Ask for one kind of slot for every place that may still go; writes what comes of it into `answers`."""
+        asking = [
+            (index, wish)
+            for index, (place, answer) in enumerate(zip(places, answers, strict=True))
+            if isinstance(answer, Go) and not answer.needs_provider and (wish := wish_of(place)) is not None
+        ]
+        if not asking:
+            return
+        outcomes = await self._rates.reserve([wish for _, wish in asking])
+        for (index, wish), outcome in zip(asking, outcomes, strict=True):
+            now, cost_s = monotonic(), wish.interval_s * wish.units
+            if isinstance(outcome, Slot):
+                self._free_at[wish.key] = now + outcome.delay_s + cost_s
+                so_far = answers[index]
+                answers[index] = Go(max(outcome.delay_s, so_far.delay_s if isinstance(so_far, Go) else 0.0))
+            else:
+                self._free_at[wish.key] = now + outcome.wait_s + wish.horizon_s
+                answers[index] = refusal_of(self, wish)
+
+    def _provider_wish(self, place: Place) -> Wish | None:
+        interval_s = self._intervals[place.provider]
+        if interval_s is None:
+            return None
+        return Wish(place.provider, interval_s, place.units, HORIZON_S[place.priority])
+
+    def _sender_wish(self, place: Place) -> Wish | None:
         rate = self._sender_rate(place.provider, place.sender)
         if rate is None:
             return None
-        return Wish(_sender_key(place.sender), interval_for(rate, LATE_S), place.units, horizon_s)
+        return Wish(f"sender:{place.sender}", interval_for(rate, LATE_S), place.units, HORIZON_S[place.priority])
 
     def _sender_rate(self, provider: str, sender: str) -> float | None:
         rates = self._configs[provider].sender_rates
@@ -132,16 +168,10 @@ class Pace:
         kind = sender_type(sender)
         return rates.get(kind.value, rates.get("*", _SENDER_RATES[kind]))
 
-    def _note(self, wish: Wish, answer: Slot | Denied, *, so_far: Answer, is_sender: bool) -> Answer:
-        now, cost_s = monotonic(), wish.interval_s * wish.units
-        if isinstance(answer, Slot):
-            self._free_at[wish.key] = now + answer.delay_s + cost_s
-            return Go(max(answer.delay_s, so_far.delay_s if isinstance(so_far, Go) else 0.0))
-        self._free_at[wish.key] = now + answer.wait_s + wish.horizon_s
-        if not is_sender:
-            return OverProviderRate()
-        return OverSenderRate(self.place_in_line(wish.key, cost_s).total_seconds())
+
+def _over_provider_rate(_pace: Pace, _wish: Wish) -> Answer:
+    return OverProviderRate()
 
 
-def _sender_key(sender: str) -> str:
-    return f"sender:{sender}"
+def _over_sender_rate(pace: Pace, wish: Wish) -> Answer:
+    return OverSenderRate(pace.place_in_line(wish.key, wish.interval_s * wish.units).total_seconds())

@@ -82,12 +82,14 @@ class FaultBook:
     def judge_request(self, provider: str, number: str | None, operation: Operation) -> RequestFate:
         """Draw what befalls a request; `number` is the phone it is about, if it is about one.
 
-        Waits add up; of everything else the oldest rule that strikes counts, and the others are not used up.
+        Waits add up. A rate is looked at before everything else, so that nothing passes it by; of the rest the oldest
+        rule that strikes counts, and the others are not used up.
         """
         if not self._rules:
             return _UNHARMED
         wait_s, misfortune = 0.0, None
-        for active in self._matching(REQUEST_KINDS, provider, number):
+        matching = self._matching(REQUEST_KINDS, provider, number)
+        for active in sorted(matching, key=lambda active: active.rule.kind is not FaultKind.RATE):
             rule = active.rule
             if not rule.applies_to(operation):
                 continue

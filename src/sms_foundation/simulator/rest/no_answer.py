@@ -38,6 +38,8 @@ class NoAnswer(Response):
         extension = scope.get("extensions", {}).get(_EXTENSION)
         if extension is not None:
             extension["cut"]()
+            # Until the server has noticed, too: a handler that ends before looks to it like a broken one.
+            await _wait_for_disconnect(receive)
             return
         # Another server: begin an answer and break it off. The client sees headers, but nothing it could use.
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})

@@ -23,8 +23,9 @@ from sms_foundation.simulator.carrier.carrier import Carrier
 from sms_foundation.simulator.carrier.messages import Message, Stage
 from sms_foundation.simulator.carrier.receipts import Receipt
 from sms_foundation.simulator.faults.rules import Operation
+from sms_foundation.simulator.journal import Delivery, EventKind
 from sms_foundation.simulator.numbers import parse_address
-from sms_foundation.simulator.rest.callbacks import CallbackSender
+from sms_foundation.simulator.rest.callbacks import Callback, CallbackSender
 from sms_foundation.simulator.rest.gate import pass_gate
 
 PROVIDER: Final = "telnyx"
@@ -100,21 +101,35 @@ class TelnyxApi:
 
     async def report(self, receipt: Receipt) -> bool:
         """Deliver an event: `message.sent`, then `message.finalized`. False: try again later."""
-        message = receipt.message
-        url = (message.callback_url or "").partition("#")[0]
-        body = orjson.dumps(
-            {
-                "data": {
-                    "event_type": "message.sent" if receipt.stage is Stage.SENT else "message.finalized",
-                    "id": str(uuid4()),
-                    "occurred_at": _iso(receipt.at),
-                    "payload": _resource(message, receipt.stage, receipt.error_code),
-                    "record_type": "event",
-                },
-                "meta": {"attempt": receipt.tries + 1, "delivered_to": url},
-            }
+        event_type = "message.sent" if receipt.stage is Stage.SENT else "message.finalized"
+        payload = _resource(receipt.message, receipt.stage, receipt.error_code)
+        delivery = await self._callbacks.deliver(
+            self._callback(
+                receipt.message,
+                receipt.message.callback_url or "",
+                _event(event_type, receipt.at, payload, attempt=receipt.tries + 1),
+                status=_STATUSES.get(receipt.stage),
+            )
         )
-        return await self._callbacks.send(url, self._sign(body), body)
+        return delivery.is_delivered
+
+    async def hand_in(self, message: Message, url: str) -> Delivery:
+        """Deliver a phone's text to the inbound webhook at `url`."""
+        payload = _resource(message, message.stage, None)
+        event = _event("message.received", message.accepted_at, payload, attempt=1)
+        return await self._callbacks.deliver(self._callback(message, url, event))
+
+    def _callback(self, message: Message, url: str, event: bytes, status: str | None = None) -> Callback:
+        return Callback(
+            kind=EventKind.TEXT if message.is_inbound else EventKind.STATUS,
+            message_id=message.id,
+            sender=message.sender,
+            recipient=message.recipient,
+            status=status,
+            url=url,
+            headers=self._sign(event),
+            body=event,
+        )
 
     def _sign(self, body: bytes) -> dict[str, str]:
         timestamp = str(int(self._carrier.timing.now().timestamp()))
@@ -151,7 +166,7 @@ class TelnyxApi:
         reference = _find_reference(callback_url or "")
         message = Message(
             provider=PROVIDER,
-            id=str(uuid4()),
+            id=new_message_id(),
             sender=sender or "",
             recipient=recipient,
             body=text,
@@ -169,6 +184,10 @@ class TelnyxApi:
         return _show(message)
 
 
+def new_message_id() -> str:
+    return str(uuid4())
+
+
 def _read_json(body: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(body)
@@ -182,6 +201,17 @@ def _address(value: object) -> str | None:
         return parse_address(value) if isinstance(value, str) else None
     except ValidationError:
         return None
+
+
+def _event(event_type: str, at: datetime, payload: Mapping[str, object], *, attempt: int) -> bytes:
+    data = {
+        "event_type": event_type,
+        "id": str(uuid4()),
+        "occurred_at": _iso(at),
+        "payload": payload,
+        "record_type": "event",
+    }
+    return orjson.dumps({"data": data, "meta": {"attempt": attempt}})
 
 
 def _resource(message: Message, stage: Stage, error_code: int | None) -> dict[str, object]:

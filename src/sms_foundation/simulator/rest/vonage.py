@@ -6,6 +6,7 @@ Source: https://developer.vonage.com/en/api/sms and /en/getting-started/concepts
 
 import secrets
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
 from uuid import uuid4
@@ -26,8 +27,9 @@ from sms_foundation.providers.vonage.signature import sign
 from sms_foundation.simulator.carrier.carrier import Carrier
 from sms_foundation.simulator.carrier.messages import Message, Stage
 from sms_foundation.simulator.carrier.receipts import Receipt
+from sms_foundation.simulator.journal import Delivery, EventKind
 from sms_foundation.simulator.rest.addresses import from_digits, to_digits
-from sms_foundation.simulator.rest.callbacks import CallbackSender
+from sms_foundation.simulator.rest.callbacks import Callback, CallbackSender
 from sms_foundation.simulator.rest.gate import pass_gate
 
 PROVIDER: Final = "vonage"
@@ -98,11 +100,23 @@ class VonageApi:
         message = receipt.message
         for part_id in reversed(_part_ids(message)):
             pairs = _receipt_pairs(receipt, part_id)
-            pairs.append(("sig", sign(LOCAL_VONAGE_SIGNATURE_SECRET, LOCAL_VONAGE_SIGNATURE_METHOD, pairs)))
-            headers = {"Content-Type": _FORM, "User-Agent": "Nexmo/MessagingHUB/v1.0"}
-            if not await self._callbacks.send(message.callback_url or "", headers, urlencode(pairs).encode()):
+            callback = _callback(message, message.callback_url or "", pairs, status=_STATUSES.get(receipt.stage))
+            if not (await self._callbacks.deliver(callback)).is_delivered:
                 return False
         return True
+
+    async def hand_in(self, message: Message, url: str) -> Delivery:
+        """Deliver a phone's text to the inbound webhook at `url`."""
+        pairs = [
+            ("msisdn", to_digits(message.sender)),
+            ("to", to_digits(message.recipient)),
+            ("messageId", message.id),
+            ("text", message.body),
+            ("type", "unicode" if message.encoding == "UCS-2" else "text"),
+            ("keyword", message.body.partition(" ")[0].upper()),
+            *_stamps(message.accepted_at),
+        ]
+        return await self._callbacks.deliver(_callback(message, url, pairs))
 
     def _create(self, fields: Mapping[str, str], recipient: str | None) -> Response:
         for name in ("from", "to", "text"):
@@ -118,7 +132,7 @@ class VonageApi:
             return _refuse("15", "Illegal Sender Address - rejected")
         message = Message(
             provider=PROVIDER,
-            id=secrets.token_hex(8).upper(),
+            id=new_message_id(),
             sender=sender,
             recipient=recipient,
             body=fields["text"],
@@ -139,6 +153,10 @@ class VonageApi:
             for part_id in _part_ids(message)
         ]
         return _json({"message-count": str(len(parts)), "messages": parts})
+
+
+def new_message_id() -> str:
+    return secrets.token_hex(8).upper()
 
 
 def _read_fields(request: Request, body: bytes) -> dict[str, str]:
@@ -168,12 +186,32 @@ def _receipt_pairs(receipt: Receipt, part_id: str) -> list[tuple[str, str]]:
         ("status", _STATUSES.get(receipt.stage, "unknown")),
         ("scts", receipt.at.strftime("%y%m%d%H%M")),
         ("err-code", str(failure)),
-        ("api-key", LOCAL_VONAGE_API_KEY),
-        ("message-timestamp", receipt.at.strftime("%Y-%m-%d %H:%M:%S")),
-        ("timestamp", str(int(receipt.at.timestamp()))),
-        ("nonce", str(uuid4())),
+        *_stamps(receipt.at),
     ]
     return [*pairs, ("client-ref", message.reference)] if message.reference else pairs
+
+
+def _stamps(at: datetime) -> list[tuple[str, str]]:
+    return [
+        ("api-key", LOCAL_VONAGE_API_KEY),
+        ("message-timestamp", at.strftime("%Y-%m-%d %H:%M:%S")),
+        ("timestamp", str(int(at.timestamp()))),
+        ("nonce", str(uuid4())),
+    ]
+
+
+def _callback(message: Message, url: str, pairs: list[tuple[str, str]], status: str | None = None) -> Callback:
+    signature = sign(LOCAL_VONAGE_SIGNATURE_SECRET, LOCAL_VONAGE_SIGNATURE_METHOD, pairs)
+    return Callback(
+        kind=EventKind.TEXT if message.is_inbound else EventKind.STATUS,
+        message_id=message.id,
+        sender=message.sender,
+        recipient=message.recipient,
+        status=status,
+        url=url,
+        headers={"Content-Type": _FORM, "User-Agent": "Nexmo/MessagingHUB/v1.0"},
+        body=urlencode([*pairs, ("sig", signature)]).encode(),
+    )
 
 
 def _refuse(status: str, text: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -13,7 +13,7 @@ from twilio.rest import Client
 
 import requests
 from sms_foundation.core.config import LOCAL_ACCOUNT_SID, LOCAL_PHONE_NUMBER
-from tests.simulator.rest.conftest import RunningSimulator
+from tests.simulator.rest.running import RunningSimulator
 from tests.simulator.servers import AUTH_TOKEN
 
 PHONE = "+15125550142"
