@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from benchmarks import enriching, history, inbound, pace, recognising, starting
+from benchmarks import enriching, history, inbound, pace, recognising, sending, starting
 from benchmarks.database import lend_server
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import QUICK, Extent, Lab
@@ -23,6 +23,7 @@ FAMILIES: tuple[tuple[Callable[[], list[str]], Callable[[Lab, Collection[str]], 
     (inbound.names, inbound.measure),
     (pace.names, pace.measure),
     (enriching.names, enriching.measure),
+    (sending.names, sending.measure),
     (starting.names, starting.measure),
     (recognising.names, recognising.measure),
     (history.names, history.measure),  # last: its million rows leave the server with writing to do

@@ -32,7 +32,7 @@ class Server:
 def serving(
     arguments: Sequence[str],
     *,
-    port: int,
+    port: int | None,
     ready_path: str | None,
     folder: Path,
     environment: Mapping[str, str] | None = None,
@@ -40,10 +40,10 @@ def serving(
 ) -> Iterator[Server]:
     """Run `python ARGUMENTS` in `folder` until the block ends; yields once `ready_path` is answered (below 500).
 
-    With None, for what speaks no HTTP, it yields once the port takes connections.
+    With None, for what speaks no HTTP, it yields once the port takes connections; without a port, at once.
     Its output goes to a file in `folder`. Raises BenchmarkError, with the end of that output, when it does not come up.
     """
-    log = folder / f"port-{port}.log"
+    log = folder / f"port-{port or 'none'}.log"
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     with log.open("ab") as output:
         started = time.monotonic()
@@ -57,11 +57,11 @@ def serving(
             start_new_session=True,  # Ctrl-C reaches us alone; we end the children in order
         )
     try:
-        while not _is_answering(port, ready_path):
+        while port is not None and not _is_answering(port, ready_path):
             if process.poll() is not None or time.monotonic() - started > timeout_s:
                 raise BenchmarkError(f"{' '.join(arguments)} did not come up: {_tail(log)}")
             time.sleep(0.005)
-        yield Server(process.pid, port, time.monotonic() - started)
+        yield Server(process.pid, port or 0, time.monotonic() - started)
     finally:
         process.terminate()
         try:

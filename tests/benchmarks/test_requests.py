@@ -16,8 +16,9 @@ from benchmarks.requests import (
     seeded_sid,
     status_callbacks,
 )
+from sms_foundation.providers.form import parse_form
 from sms_foundation.providers.twilio.signature import verify_signature
-from sms_foundation.providers.twilio.webhook import parse_form, parse_inbound, parse_status
+from sms_foundation.providers.twilio.webhook import parse_inbound, parse_status
 
 
 def take_apart(request: bytes) -> tuple[str, dict[str, str], bytes]:

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from sms_foundation.core.db import Database, DatabaseUrl
+from sms_foundation.core.ids import NIL
 from tests.loopback import LoopbackServer, Received, reply
 from tests.support.http_connection import HalfAnswerError, RefusedError
 from tests.support.processes import Processes, ServiceProcess, eventually, send_text
@@ -81,7 +82,7 @@ async def _stored(database: Database) -> list[str]:
 
 async def _until_no_work_is_left(database: Database) -> None:
     async def is_finished() -> bool:
-        return not await database.pool.fetchval("SELECT count(*) FROM work WHERE kind <> 'reconcile_tenants'")
+        return not await database.pool.fetchval("SELECT count(*) FROM work WHERE ref_id <> $1", NIL)
 
     await eventually(is_finished, "no work is left")
 

@@ -27,9 +27,8 @@ from sms_foundation.messaging.schemas import (
     MessageDetail,
     MessageSummary,
 )
+from tests.support.api import Document, Json, refused
 from tests.support.service import SMS_PATH, TENANT_PHONE, Service, make_settings, running_service, text_form
-
-Json = dict[str, Any]
 
 SUMMARY_FIELDS = set(
     "id phone_number_canonical phone_number_original tenant_id tenant_lookup_status workflow_type workflow_id "
@@ -58,18 +57,6 @@ def read(response: httpx.Response, model: type[BaseModel]) -> Json:
     assert response.headers["content-type"] == "application/json"
     model.model_validate_json(response.content, strict=True, extra="forbid")
     return dict(response.json())
-
-
-def refused(response: httpx.Response, status: int, code: str, *fields: str) -> Json:
-    """Return the error of a response in the envelope, which names exactly these wrong fields."""
-    assert response.status_code == status, response.text
-    ErrorEnvelope.model_validate_json(response.content, extra="forbid")
-    error: Json = response.json()["error"]
-    assert error["code"] == code
-    assert error["request_id"] == response.headers["x-request-id"]
-    if fields:
-        assert [each["field"] for each in error["details"]["fields"]] == list(fields)
-    return error
 
 
 async def add_conversation(database: Database, phone: str, **columns: object) -> UUID:
@@ -792,69 +779,27 @@ class TestAccess:
             assert (await service.client.get("/conversations")).status_code == 200
 
 
-class Document:
-    """An OpenAPI document, and whether JSON values are as it says."""
-
-    def __init__(self, document: Json) -> None:
-        self.paths: Json = document["paths"]
-        self.schemas: Json = document["components"]["schemas"]
-        self.security_schemes: Json = document["components"]["securitySchemes"]
-
-    def resolve(self, schema: Json) -> Json:
-        return self.schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-
-    def response(self, method: str, path: str, status: int) -> Json:
-        content = self.paths[path][method]["responses"][str(status)]["content"]
-        return dict(content["application/json"]["schema"])
-
-    def check(self, value: object, schema: Json, at: str = "") -> None:
-        """Fail unless `value` is as `schema` says, without any field that it does not name."""
-        schema = self.resolve(schema)
-        if "anyOf" in schema:
-            problems = [problem for each in schema["anyOf"] if (problem := self._problem(value, each, at)) is not None]
-            assert len(problems) < len(schema["anyOf"]), problems
-            return
-        assert "enum" not in schema or value in schema["enum"], (at, value)
-        match schema.get("type"):
-            case "object":
-                assert isinstance(value, dict), at
-                assert set(schema.get("required", ())) <= set(value), (at, value)
-                for name, each in value.items():
-                    rest = schema.get("additionalProperties")
-                    inner = schema.get("properties", {}).get(name, rest)
-                    assert inner is not None, f"{at}.{name} is not documented"
-                    self.check(each, {} if inner is True else inner, f"{at}.{name}")
-            case "array":
-                assert isinstance(value, list), at
-                for each in value:
-                    self.check(each, schema["items"], f"{at}[]")
-            case "string":
-                assert isinstance(value, str), at
-                if schema.get("format") == "date-time":
-                    assert datetime.fromisoformat(value).tzinfo is not None, at
-                if schema.get("format") == "uuid":
-                    UUID(value)
-            case "integer":
-                assert type(value) is int, at
-            case "number":
-                assert type(value) in (int, float), at
-            case "null":
-                assert value is None, at
-
-    def _problem(self, value: object, schema: Json, at: str) -> AssertionError | None:
-        try:
-            self.check(value, schema, at)
-        except AssertionError as problem:
-            return problem
-        return None
-
-
 HISTORY = {
     ("get", "/conversations"): {400, 401, 503},
     ("get", "/conversations/{phone_number}"): {400, 401, 404, 503},
     ("patch", "/conversations/{phone_number}"): {400, 401, 404, 422, 503},
     ("get", "/messages/{id}"): {400, 401, 404, 503},
 }
+SENDING = {
+    ("post", "/v1/sms/send"): {400, 401, 413, 422, 502, 503},
+    ("post", "/v1/sms/send/batch"): {400, 401, 413, 422, 503},
+    ("post", "/v1/sms/preview"): {400, 401, 413, 422, 503},
+    ("get", "/v1/sms"): {400, 401, 503},
+    ("get", "/v1/sms/{request_id}"): {400, 401, 404, 503},
+    ("patch", "/v1/sms/{request_id}"): {400, 401, 404, 409, 422, 503},
+    ("post", "/v1/sms/{request_id}/cancel"): {400, 401, 404, 409, 503},
+    ("post", "/v1/sms/{request_id}/retry"): {400, 401, 404, 409, 422, 503},
+    ("post", "/sms/send"): {400, 401, 413, 422, 502, 503},
+    ("post", "/api/sms"): {400, 401, 413, 422, 502, 503},
+    ("post", "/messages/send"): {400, 401, 413, 422, 502, 503},
+}
+ACCEPTED = {"/v1/sms/send", "/v1/sms/send/batch", "/sms/send", "/api/sms", "/messages/send"}
+"""Paths that answer 202 instead of 200."""
 WEBHOOKS = {
     ("post", "/webhook/twilio/sms"): {400, 403, 413, 415, 503},
     ("post", "/webhook/twilio/status"): {400, 403, 413, 415, 503},
@@ -887,6 +832,53 @@ class TestOpenApi:
             assert response.status_code == status
             document.check(response.json(), document.response(method, template, status))
 
+    async def test_every_answer_about_sending_is_as_documented(
+        self, service: Service, api: httpx.AsyncClient, document: Document
+    ) -> None:
+        await service.text("SM1", NumMedia="1", MediaUrl0="https://m/0")
+        later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        message = {"to": TENANT_PHONE, "message": "“Hi”", "metadata": {"case": "1"}, "send_at": later}
+        first = (await api.post("/v1/sms/send", json=message)).json()["request_id"]
+        failed = (await api.post("/v1/sms/send", json=message)).json()["request_id"]
+        await service.database.pool.execute(
+            "UPDATE sms_messages SET delivery_status = 'failed', price_micros = 7900, price_currency = 'USD', "
+            "error_code = '30003', error_message = 'gone' WHERE id = $1",
+            UUID(failed),
+        )
+        await service.database.pool.execute(
+            "INSERT INTO sms_send_attempts (message_id, number, provider, sender, reasons, outcome, latency_ms) VALUES "
+            "($1, 1, 'twilio', '+15005550006', $2, 'refused', 5)",
+            UUID(failed),
+            '{"reasons": {"twilio": "chosen"}, "weights": {"twilio": 100}}',
+        )
+        one = "/v1/sms/{request_id}"
+        for method, template, path, body, status in [
+            ("post", "/v1/sms/send", "/v1/sms/send", message, 202),
+            ("post", "/v1/sms/send", "/v1/sms/send", {}, 400),
+            ("post", "/v1/sms/send/batch", "/v1/sms/send/batch", {"messages": [message, {}]}, 202),
+            ("post", "/v1/sms/send/batch", "/v1/sms/send/batch", {"messages": []}, 400),
+            ("post", "/v1/sms/preview", "/v1/sms/preview", {"message": "“Hi” 🙂"}, 200),
+            ("get", "/v1/sms", "/v1/sms?limit=2", None, 200),
+            ("get", "/v1/sms", "/v1/sms", None, 200),
+            ("get", "/v1/sms", "/v1/sms?limit=0", None, 400),
+            ("get", one, f"/v1/sms/{failed}", None, 200),
+            ("get", one, f"/v1/sms/{new_id()}", None, 404),
+            ("patch", one, f"/v1/sms/{first}", {"send_at": later}, 200),
+            ("patch", one, f"/v1/sms/{failed}", {"send_at": later}, 409),
+            ("post", f"{one}/cancel", f"/v1/sms/{first}/cancel", None, 200),
+            ("post", f"{one}/cancel", f"/v1/sms/{failed}/cancel", None, 409),
+            ("post", f"{one}/retry", f"/v1/sms/{failed}/retry", None, 200),
+            ("post", f"{one}/retry", f"/v1/sms/{failed}/retry", {"was_not_sent": True}, 409),
+            ("post", "/sms/send", "/sms/send", {"to": TENANT_PHONE, "body": "Hi"}, 202),
+            ("post", "/api/sms", "/api/sms", {"phone": TENANT_PHONE, "text": "Hi"}, 202),
+            ("post", "/messages/send", "/messages/send", {}, 400),
+        ]:
+            response = (
+                await api.request(method, path, json=body) if body is not None else await api.request(method, path)
+            )
+            assert response.status_code == status, (path, response.text)
+            document.check(response.json(), document.response(method, template, status), path)
+
     async def test_checker_notices_what_is_not_documented(self, document: Document) -> None:
         schema = document.response("get", "/conversations", 200)
         for wrong in (
@@ -898,17 +890,17 @@ class TestOpenApi:
                 document.check(wrong, schema)
 
     async def test_every_route_documents_its_errors_with_the_envelope(self, document: Document) -> None:
-        for operation, errors in {**HISTORY, **WEBHOOKS}.items():
+        for operation, errors in {**HISTORY, **SENDING, **WEBHOOKS}.items():
             method, path = operation
             documented = document.paths[path][method]["responses"]
-            assert {int(status) for status in documented} == {200} | errors
+            assert {int(status) for status in documented} == {202 if path in ACCEPTED else 200} | errors, operation
             for status in errors:
                 schema = document.response(method, path, status)
                 assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}
                 assert documented[str(status)]["description"]
 
     async def test_parameters_and_access_are_described(self, document: Document) -> None:
-        for operation in HISTORY:
+        for operation in {**HISTORY, **SENDING}:
             method, path = operation
             described = document.paths[path][method]
             assert described["summary"]
@@ -929,6 +921,7 @@ class TestOpenApi:
         assert names("/conversations") == set(
             "limit cursor tenant_id language workflow_type workflow_id conversation_status since unknown_tenant".split()
         )
+        assert names("/v1/sms") == set("limit cursor status provider direction client_id number since until".split())
 
     async def test_every_field_is_described_and_has_an_example_or_a_closed_type(self, document: Document) -> None:
         for name, schema in document.schemas.items():

@@ -91,7 +91,8 @@ class HttpConnection:
             head = first + await reader.readuntil(b"\r\n\r\n")
             status_line, *lines = head.decode("latin-1").split("\r\n")[:-2]
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-            body = await reader.readexactly(int(headers["content-length"]))
+            has_body = status_line.split(" ")[1] != "204"
+            body = await reader.readexactly(int(headers["content-length"])) if has_body else b""
         except (OSError, asyncio.IncompleteReadError) as error:
             raise HalfAnswerError(type(error).__name__) from None
         if headers.get("connection") == "close":

@@ -17,7 +17,9 @@ _COMMANDS = {
     "worker": "Run background work alone, without HTTP.",
     "migrate": "Bring the database schema up to date.",
     "simulator": "A Twilio that runs here: send texts and statuses to the service.",
-    "reconcile": "Look up the numbers of conversations without a tenant again.",
+    "send": "Send a text through the running service and watch it go out.",
+    "providers": "Show the providers: who gets messages, who does not and why.",
+    "reconcile": "Find what never reached us: statuses, texts, tenants.",
     "dead": "Show and replay work that failed for good.",
 }
 

@@ -28,7 +28,7 @@ _WELCOME = """
 SMS Foundation is starting. Nothing leaves this machine.
 
   service     http://127.0.0.1:{port}         API under /docs, /health, /metrics
-  simulator   http://127.0.0.1:{simulator_port}         a Twilio and a Collections Monitor that run here
+  simulator   http://127.0.0.1:{simulator_port}         four SMS providers and a Collections Monitor that run here
   database    {database}
 
 Let somebody text you, from another terminal in this folder. A tenant, who writes Spanish:
@@ -40,6 +40,21 @@ A number nobody knows:
 
   {command} simulator{option} text --from {stranger} "Buenas tardes, ¿todavía está libre el apartamento?"
   curl -s http://127.0.0.1:{port}/conversations/{stranger} | python3 -m json.tool
+
+Text somebody and watch it go out, then look at the phone:
+
+  {command} send{url} --to {tenant} "Your plumber comes at 10."
+  {command} simulator{option} phone {tenant}
+
+The same by hand:
+
+  curl -s http://127.0.0.1:{port}/v1/sms/send -d '{{"to": "{stranger}", "message": "Yes, it is. Call us!"}}'
+  curl -s http://127.0.0.1:{port}/v1/sms?number={stranger} | python3 -m json.tool
+
+Let a provider fail, and see the others take over:
+
+  {command} simulator{option} faults set server_error --provider twilio
+  {command} providers
 
 Stop with Ctrl-C; the texts stay.
 """
@@ -55,7 +70,8 @@ def run(
     """Start the service and, beside it, the simulator: no account, no Docker, no server to install.
 
     The database is the embedded one unless DATABASE_URL is set. Unknown numbers are looked up at the simulator's
-    Collections Monitor unless MONITOR_API_URL is set.
+    Collections Monitor unless MONITOR_API_URL is set. Messages go out through the simulator's Twilio, MessageBird,
+    Vonage and Telnyx.
     """
     end_on_signals()
     settings = load_settings(**({"port": port} if port else {}))
@@ -65,6 +81,7 @@ def run(
     listener = bind(settings)
     _check_port_is_free(simulator_port)
     monitor_url = f"http://127.0.0.1:{simulator_port}/monitor"
+    settings.simulator_url = f"http://127.0.0.1:{simulator_port}"
     settings.monitor_api_url = settings.monitor_api_url or monitor_url
     settings.tenant_profile_api_url = settings.tenant_profile_api_url or monitor_url
     with open_database(settings) as url, _simulator(settings, simulator_port):
@@ -77,6 +94,7 @@ def run(
                 tenant=example_tenant().texts_from,
                 stranger=STRANGER_NUMBER,
                 option=_options(settings.port, simulator_port),
+                url="" if settings.port == _PORT else f" --url http://127.0.0.1:{settings.port}",
             ),
             flush=True,
         )

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,16 +12,17 @@ from fastapi.responses import Response
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from sms_foundation.core.web.auth import CheckAccess
-from sms_foundation.core.web.bodies import describe_body, read_model
+from sms_foundation.core.web.bodies import describe_body, read_body, read_json, read_value
 from sms_foundation.core.web.errors import ErrorEnvelope
 from sms_foundation.messaging.outbound.accept import Accepted
-from sms_foundation.messaging.outbound.requests import SendBody
-from sms_foundation.messaging.outbound.router import answer_send
+from sms_foundation.messaging.outbound.requests import Recipient, SendBody, SendingLimits, Text
+from sms_foundation.messaging.outbound.router import MAX_BODY_BYTES, answer_send
 from sms_foundation.messaging.outbound.service import Progress, SendingService
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "The text is empty, or the number is none"},
     401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
+    413: {"model": ErrorEnvelope, "description": "The body is larger than anything that could be asked for"},
     422: {"model": ErrorEnvelope, "description": "The body is not JSON"},
     503: {"model": ErrorEnvelope, "description": "Nothing was accepted; send it again"},
 }
@@ -33,13 +33,14 @@ class OldSendBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True)
 
-    to: str = Field(
+    to: Recipient = Field(
         validation_alias=AliasChoices("to", "phone_number", "phone"),
         description="The recipient; `phone_number` and `phone` are the same",
         examples=["+14155550123"],
     )
-    body: str = Field(
+    body: Text = Field(
         "",
+        validate_default=True,
         validation_alias=AliasChoices("body", "message", "text"),
         description="The text; `message` and `text` are the same",
         examples=["Your plumber comes at 10."],
@@ -52,7 +53,7 @@ class OldSendAnswer(BaseModel):
 
     id: UUID = Field(description="Our id of the message")
     message_id: UUID = Field(description="Same as `id`")
-    twilio_sid: str | None = Field(description="The provider's id; null until it is known")
+    twilio_sid: str | None = Field(description="The provider's id; null until it is known", examples=[None])
     conversation_id: UUID = Field(description="The recipient's conversation")
 
 
@@ -63,10 +64,14 @@ def compat_router(sending: SendingService, check_access: CheckAccess) -> APIRout
     async def send(request: Request) -> Response:
         """Accept a message; new callers use `POST /v1/sms/send`, which can do more."""
         await check_access(request)
-        old = read_model(partial(OldSendBody.model_validate_json, await request.body()))
-        same = {"to": old.to, "message": old.body, "conversation_id": old.conversation_id}
-        body = read_model(partial(SendBody.model_validate, same, context=sending.limits))
-        return await answer_send(request, sending, body, render=_show)
+        json = await read_body(request, limit_bytes=MAX_BODY_BYTES)
+
+        def read(limits: SendingLimits) -> SendBody:
+            old = read_json(OldSendBody, json, context=limits)
+            same = {"to": old.to, "message": old.body, "conversation_id": old.conversation_id}
+            return read_value(SendBody, same, context=limits)
+
+        return await answer_send(request, sending, read, render=_show)
 
     for path in ("/sms/send", "/api/sms", "/messages/send"):
         router.add_api_route(

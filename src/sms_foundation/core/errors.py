@@ -17,7 +17,7 @@
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 
@@ -45,7 +45,15 @@ class ValidationError(SmsFoundationError):
     @classmethod
     def of_field(cls, field: str, message: str) -> Self:
         """Name one wrong field, in the form in which all wrong fields are named."""
-        return cls(f"{field}: {message}", details={"fields": [{"field": field, "message": message}]})
+        return cls.of_fields([(field, message)])
+
+    @classmethod
+    def of_fields(cls, problems: Sequence[tuple[str, str]]) -> Self:
+        """Name every wrong field with what is wrong about it."""
+        return cls(
+            "; ".join(f"{field}: {message}" for field, message in problems),
+            details={"fields": [{"field": field, "message": message} for field, message in problems]},
+        )
 
 
 class MalformedRequestError(SmsFoundationError):

@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 
 from sms_foundation.providers.base import InboundSms, Media, MessageStatus, StatusReport
 from sms_foundation.providers.errors import WebhookParseError
+from sms_foundation.providers.form import Pairs, parse_form, printable
 from sms_foundation.providers.twilio.webhook import (
     PROVIDER,
-    Pairs,
     account_sid,
-    parse_form,
     parse_inbound,
     parse_status,
-    printable,
 )
 
 REQUIRED = [("MessageSid", "SM1"), ("From", "+14155550123")]

@@ -3,17 +3,28 @@
 import hmac
 import re
 from collections.abc import Awaitable, Callable
+from typing import Annotated
 
 from fastapi import Request
+from pydantic import AfterValidator
 
 from sms_foundation.core.config import Settings
-from sms_foundation.core.errors import NotConfiguredError, UnauthorizedError, ValidationError
+from sms_foundation.core.errors import NotConfiguredError, UnauthorizedError
 
-CLIENT_HEADER = "x-client-id"
-_DEFAULT_CLIENT = "internal"
+DEFAULT_CLIENT = "internal"
 _is_client_id = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}").fullmatch
 
 CheckAccess = Callable[[Request], Awaitable[None]]
+
+
+def _check_client_id(name: str) -> str:
+    if not _is_client_id(name):
+        raise ValueError("must be 1 to 64 lower-case letters, digits or . _ -")
+    return name
+
+
+ClientId = Annotated[str, AfterValidator(_check_client_id)]
+"""Which service calls, as it says in X-Client-ID; all of them hold the same token."""
 
 
 def internal_access(settings: Settings) -> CheckAccess:
@@ -36,16 +47,3 @@ def internal_access(settings: Settings) -> CheckAccess:
             raise UnauthorizedError("a valid bearer token is required")
 
     return check_access
-
-
-def client_id_of(request: Request) -> str:
-    """Return which service calls, as it says in `X-Client-ID`; all of them hold the same token.
-
-    Raises ValidationError for a name that is none.
-    """
-    name = request.headers.get(CLIENT_HEADER)
-    if name is None:
-        return _DEFAULT_CLIENT
-    if not _is_client_id(name):
-        raise ValidationError.of_field("X-Client-ID", "must be 1 to 64 lower-case letters, digits or . _ -")
-    return name

@@ -35,7 +35,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The handler has written what becomes of its row itself, in the transaction of its own effects."""
+    """The handler has written what becomes of its row itself, in the transaction of its own effects.
+
+    `has_made_due`: with it, work has become due that should not wait for the next look.
+    """
+
+    has_made_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,42 +229,45 @@ class WorkRunner:
             self._wake.clear()
 
     async def _claim_and_wait_time(self) -> float:
-        lanes, limit, is_held_back = self._open_lanes()
+        lanes, limit, rooms = self._open_lanes()
         if not lanes:
-            return _ROOM_INTERVAL_S if is_held_back else 2 * _CLAIM_INTERVAL_S  # busy: look again when there is room
+            return _ROOM_INTERVAL_S if rooms else 2 * _CLAIM_INTERVAL_S  # busy: look again when there is room
         async with self._database.connection() as connection:
             claimed = await queue.claim(
                 connection, lanes=lanes, limit=limit, lease_token=self.lease_token, lease=self.lease
             )
-            is_full = len(claimed) == limit or self._has_full_lane(lanes, claimed)
-            seconds = None if is_full else await queue.seconds_until_next(connection, lanes=lanes)
+            counts = Counter((work.kind, work.priority) for work in claimed)
+            has_more = len(claimed) == limit or any(
+                counts[lane.kind, lane.priority] == lane.room
+                for lane in lanes
+                if (lane.kind, lane.priority) not in rooms
+            )
+            seconds = None if has_more else await queue.seconds_until_next(connection, lanes=lanes)
         for work in claimed:
             self._add(work)
         self._start_ready()
-        if is_full:
+        if has_more:
             return 0.0
         # Rows that are due, yet blocked behind another of their order_key, are looked for when that one ends.
         pause_s = self._poll_s if seconds is None else min(self._poll_s, max(seconds, 0.0))
+        # A lane that gave all there was room for is asked again when there may be room once more, and not sooner.
+        is_held_back = any(counts[lane] == max(room, 0) for lane, room in rooms.items())
         return min(pause_s, _ROOM_INTERVAL_S) if is_held_back else pause_s
 
-    def _open_lanes(self) -> tuple[list[Lane], int, bool]:
-        """Return the lanes to claim from, how much at most in all, and whether one has no room for now."""
+    def _open_lanes(self) -> tuple[list[Lane], int, dict[tuple[str, Priority], int]]:
+        """Return the lanes to claim from, how much at most in all, and the room of those that `room` limits."""
         wanted = max(self._capacity // 2 - len(self._ready), 0)
         lanes: list[Lane] = []
-        is_held_back = False
+        rooms: dict[tuple[str, Priority], int] = {}
         for kind, priority in self._lanes:
-            room = self._room_of(kind, priority)
-            is_held_back |= room <= 0
             # What waits here already must not keep an urgent row from being seen.
-            room = min(room, max(wanted, self._concurrency) if priority is Priority.URGENT else wanted)
-            if room > 0:
-                lanes.append(Lane(kind, priority, room))
-        return lanes, max((lane.room for lane in lanes), default=0), is_held_back
-
-    @staticmethod
-    def _has_full_lane(lanes: list[Lane], claimed: list[Work]) -> bool:
-        counts = Counter((work.kind, work.priority) for work in claimed)
-        return any(counts[lane.kind, lane.priority] == lane.room for lane in lanes)
+            most = max(wanted, self._concurrency) if priority is Priority.URGENT else wanted
+            room = self._room_of(kind, priority)
+            if room < most:
+                rooms[kind, priority] = room
+            if min(room, most) > 0:
+                lanes.append(Lane(kind, priority, min(room, most)))
+        return lanes, max([wanted, *(lane.room for lane in lanes)]), rooms
 
     async def _take_over(self) -> None:
         async with self._database.connection() as connection:
@@ -290,9 +298,11 @@ class WorkRunner:
                 await self._give_way()
         if monotonic() - ready.received > self.lease.total_seconds() / 2:
             return  # too old to start: another process may be about to take it over
-        await self._run(ready.work)
-        if ready.work.is_ordered:
-            self._wake.set()  # the next one of its key may go now
+        outcome = await self._run(ready.work)
+        # The next one of its key may go now; not so when this one stays, for another time.
+        is_gone = ready.work.is_ordered and isinstance(outcome, Done | Settled)
+        if is_gone or outcome == Settled(has_made_due=True):
+            self._wake.set()
 
     async def _give_way(self) -> None:
         while self._is_edge_busy() and not self._is_stopping:
@@ -305,7 +315,7 @@ class WorkRunner:
                 return
             await asyncio.sleep(_TRICKLE_INTERVAL_S / 10)
 
-    async def _run(self, work: Work) -> None:
+    async def _run(self, work: Work) -> Outcome:
         started = monotonic()
         outcome: Outcome
         try:
@@ -330,6 +340,7 @@ class WorkRunner:
             label = "unrecorded"
             log.warning("work.unrecorded", kind=work.kind, work_id=work.id, error=explain_outage(error))
         WORK_RUNS.labels(work.kind, label).inc()
+        return outcome
 
     async def _record(self, work: Work, outcome: Outcome) -> str:
         match outcome:

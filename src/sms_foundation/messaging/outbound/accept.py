@@ -38,8 +38,12 @@ WITH input AS MATERIALIZED (
                              idempotency_key, digest, metadata, priority, provider, send_at, expires_at, retention,
                              accepted_at, position)
 ), known AS MATERIALIZED (
-    SELECT i.id AS asked_id, m.id, m.conversation_id, m.created_at, m.request_digest, m.num_segments, m.encoding
-    FROM input AS i JOIN sms_messages AS m USING (client_id, idempotency_key)
+    SELECT i.id AS asked_id, m.id, m.conversation_id, m.created_at, m.request_digest
+    FROM input AS i
+        -- OFFSET 0 makes it a probe of the key for each request; a join once read the whole index, for want of rows.
+        CROSS JOIN LATERAL (
+            SELECT * FROM sms_messages
+            WHERE client_id = i.client_id AND idempotency_key = i.idempotency_key OFFSET 0) AS m
 ), fresh AS MATERIALIZED (
     SELECT i.*, row_number() OVER by_phone AS nth, count(*) OVER by_phone AS n,
            max(accepted_at) OVER by_phone AS last_accepted_at
@@ -72,11 +76,10 @@ WITH input AS MATERIALIZED (
     FROM message JOIN fresh AS f USING (id)
     ORDER BY f.position
 )
-SELECT id AS asked_id, id, conversation_id, NULL::timestamptz AS created_at, NULL::bytea AS request_digest,
-       NULL::int AS num_segments, NULL::text AS encoding
-FROM message
+SELECT id AS asked_id, id, conversation_id, NULL::timestamptz AS created_at, NULL::bytea AS request_digest FROM message
 UNION ALL SELECT * FROM known
 """
+_IS_KNOWN = "SELECT EXISTS (SELECT FROM sms_messages WHERE client_id = $1 AND idempotency_key = $2)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +115,7 @@ class Accepted:
     conversation_id: UUID
     created_at: datetime
     num_segments: int
-    encoding: str
+    encoding: Encoding
     is_replay: bool = False
 
 
@@ -157,6 +160,12 @@ class MessageAcceptor:
             _count(request, outcome)
         return outcomes
 
+    async def is_known(self, client_id: str, idempotency_key: str) -> bool:
+        """Tell whether the key has made a message before."""
+        async with self._database.connection() as connection:
+            is_known: bool = await connection.fetchval(_IS_KNOWN, client_id, idempotency_key)
+        return is_known
+
     async def close(self) -> None:
         """Wait until everything submitted is committed or refused."""
         await self._batcher.close()
@@ -199,8 +208,9 @@ def _made(request: SendRequest, row: asyncpg.Record, now: datetime) -> tuple[Acc
         message_id=row["id"],
         conversation_id=row["conversation_id"],
         created_at=now if is_new else row["created_at"],
-        num_segments=request.num_segments if is_new else row["num_segments"],
-        encoding=request.encoding if is_new else row["encoding"],
+        # The same request again had the same text: what it was counted as then, whatever its provider said since.
+        num_segments=request.num_segments,
+        encoding=request.encoding,
         is_replay=not is_new,
     )
     return accepted, request.digest if is_new else row["request_digest"]

@@ -77,8 +77,6 @@ async def reschedule(connection: Connection, message_id: UUID, send_at: datetime
     message = await _lock(connection, message_id)
     if message["send_at"] is None:
         raise ConflictError("the message is not scheduled")
-    if message["send_at"] == send_at:
-        return
     send_at = max(send_at, utc_now())
     moved = message["delivery_status"] == "accepted" and await connection.fetchrow(
         _MOVE_SCHEDULED, RELEASE_MESSAGE, message["priority"], message["send_at"], message_id, send_at

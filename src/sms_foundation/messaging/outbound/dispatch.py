@@ -8,8 +8,8 @@ Whatever happens between the two commits leaves an attempt without an outcome; s
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -55,13 +55,15 @@ _SLOTS_AT_MOST = 8
 # Nobody can take it now: a probe, or the end of somebody's rest, comes within that time.
 _NOBODY_WAIT = timedelta(seconds=5)
 _OPEN = frozenset({MessageStatus.ACCEPTED, MessageStatus.QUEUED})
+_SLOT_MISSED_WAIT = timedelta(seconds=1)
+_TIME_IS_OVER = "its time was over before it could be sent"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """An attempt that is written down and now to be made; `at` and `begun_at` are monotonic seconds.
+    """An attempt that is written down and now to be made; `at`, `until` and `begun_at` are monotonic seconds.
 
-    `needs_provider`: `at` is the sender's turn alone (`pace.Go`).
+    `needs_provider`: `at` is the sender's turn alone (`pace.Go`). `until`: when the message expires, None: never.
     """
 
     message: DueMessage
@@ -71,6 +73,7 @@ class Call:
     at: float
     needs_provider: bool
     begun_at: float
+    until: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +83,20 @@ class Unresolved:
     message: DueMessage
 
 
-Step = Call | Unresolved | Done | Later
+Step = Call | Unresolved | Done | Later | Settled
 Resolve = Callable[[Work, DueMessage], Awaitable[Outcome]]
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A message on its way through `_begin`."""
+    """A message on its way through `_begin`; `at` is when its slot is, `until` when it expires (monotonic seconds)."""
 
     work: Work
     message: DueMessage
+    until: float | None
     choice: Choice | None = None
-    go: Go = field(default_factory=lambda: Go(0.0))
+    at: float = 0.0
+    needs_provider: bool = False
 
 
 class Dispatcher:
@@ -113,12 +118,15 @@ class Dispatcher:
         self._pace = pace
         self._policy = policy
         self._router = Router()
-        self._beginner: Batcher[Work, Step] = self._batcher(self._begin)
+        # An urgent one does not queue up behind the bulk that is being looked at.
+        self._begin_urgent: Batcher[Work, Step] = self._batcher(self._begin)
+        self._begin_other: Batcher[Work, Step] = self._batcher(self._begin)
         self._finisher: Batcher[Finished, None] = self._batcher(self._finish)
 
     async def send(self, work: Work, resolve: Resolve) -> Outcome:
         """Send the message of `work`, or do what is due instead; `resolve` is asked about a call of unknown outcome."""
-        step = await self._beginner.submit(work)
+        beginner = self._begin_urgent if work.priority is Priority.URGENT else self._begin_other
+        step = await beginner.submit(work)
         match step:
             case Call():
                 finished = await self._make(work, step)
@@ -133,7 +141,7 @@ class Dispatcher:
         """Put a scheduled message in line, now that its time has come."""
         async with self._database.connection() as connection:
             await store.release(connection, work)
-        return Settled()
+        return Settled(has_made_due=True)
 
     async def record(self, finished: Finished) -> None:
         """Write down what a call came to; returns after the commit."""
@@ -141,7 +149,8 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Wait until everything under way is written down."""
-        await self._beginner.close()
+        await self._begin_urgent.close()
+        await self._begin_other.close()
         await self._finisher.close()
 
     def room(self, kind: str, priority: Priority) -> int:
@@ -161,25 +170,27 @@ class Dispatcher:
 
     async def _begin(self, batch: Sequence[Work]) -> list[Step]:
         await self._states.read()
+        looked_at = monotonic()
         async with self._database.connection() as connection:
             messages = await store.load(connection, [work.ref_id for work in batch])
         steps: dict[int, Step] = {}
         drafts: list[_Draft] = []
         endings: list[Ending] = []
         for work in batch:
-            match await self._judge(messages.get(work.ref_id)):
+            match await self._judge(work, messages.get(work.ref_id)):
                 case DueMessage() as message:
-                    drafts.append(_Draft(work, message))
+                    until = None if message.left_s is None else looked_at + message.left_s
+                    drafts.append(_Draft(work, message, until))
                 case Ending() as ending:
                     endings.append(ending)
-                    steps[work.id] = Done()
+                    steps[work.id] = Settled()
                 case step:
                     steps[work.id] = step
         endings += await self._place(drafts, steps)
         await self._write(drafts, endings, steps)
         return [steps[work.id] for work in batch]
 
-    async def _judge(self, message: DueMessage | None) -> DueMessage | Ending | Done | Unresolved:
+    async def _judge(self, work: Work, message: DueMessage | None) -> DueMessage | Ending | Done | Unresolved:
         """Return the message if it is to be sent, else what is to be done instead."""
         if message is None:
             return Done()
@@ -192,30 +203,31 @@ class Dispatcher:
         if message.status not in _OPEN or message.provider_message_id is not None:
             return Done()
         if message.left_s is not None and message.left_s <= 0:
-            return Ending(message.id, MessageStatus.EXPIRED, "expired", "its time was over before it could be sent")
+            return _expired(work, message)
         if message.is_opted_out:
-            return Ending(message.id, MessageStatus.FAILED, "opted_out", "the recipient has asked for no more messages")
+            reason = "the recipient has asked for no more messages"
+            return Ending(message.id, work, MessageStatus.FAILED, "opted_out", reason)
         return message
 
     async def _place(self, drafts: list[_Draft], steps: dict[int, Step]) -> list[Ending]:
         """Give every draft a provider and a slot; those that get none leave with a step, or an ending."""
         endings: list[Ending] = []
         waiting = list(drafts)
+        probed: set[str] = set()  # one message of a batch is enough to ask for the right to probe
         while waiting:
             for draft in waiting:
-                match self._choose(draft.message):
-                    case Choice() as choice if choice.is_probe and not await self._states.try_probe(choice.provider):
-                        self._router.forget(choice)
-                        steps[draft.work.id] = self._put_off(draft.message, "provider_unavailable", _NOBODY_WAIT)
+                match self._choose(draft.message, probed):
                     case Choice() as choice:
                         draft.choice = choice
+                        if choice.is_probe:
+                            probed.add(choice.provider)
                     case NoChoice(is_impossible=True) as nobody:
-                        endings.append(_impossible(draft.message, nobody))
-                        steps[draft.work.id] = Done()
+                        endings.append(_impossible(draft, nobody))
+                        steps[draft.work.id] = Settled()
                     case NoChoice() as nobody:
                         steps[draft.work.id] = self._wait_for(draft.message, nobody)
             chosen = [draft for draft in waiting if draft.choice is not None]
-            waiting = await self._reserve(chosen, steps)
+            waiting = await self._reserve(chosen, steps) + await self._lost_probes(chosen)
         drafts[:] = [draft for draft in drafts if draft.choice is not None]
         return endings
 
@@ -229,7 +241,7 @@ class Dispatcher:
         again = []
         for draft, answer in zip(drafts, answers, strict=True):
             if isinstance(answer, Go):
-                draft.go = answer
+                draft.at, draft.needs_provider = monotonic() + answer.delay_s, answer.needs_provider
                 continue
             assert draft.choice is not None  # noqa: S101  # only chosen ones come here
             self._router.forget(draft.choice)
@@ -240,11 +252,25 @@ class Dispatcher:
                 again.append(draft)
         return again
 
-    def _choose(self, message: DueMessage) -> Choice | NoChoice:
+    async def _lost_probes(self, drafts: list[_Draft]) -> list[_Draft]:
+        """Take the right to probe where it is needed; returns those that did not get it, to choose again.
+
+        After the slot: a probe that then had to wait would keep everybody else from probing for a minute.
+        """
+        again = []
+        for draft in drafts:
+            if draft.choice is None or not draft.choice.is_probe or await self._states.try_probe(draft.choice.provider):
+                continue
+            self._router.forget(draft.choice)
+            draft.choice = None
+            again.append(draft)
+        return again
+
+    def _choose(self, message: DueMessage, probed: Collection[str]) -> Choice | NoChoice:
         now = self._states.now()
         is_to_short_code = is_short_code(message.recipient)
         candidates = [
-            self._candidate(config, message.priority, now)
+            self._candidate(config, message.priority, now, may_be_probed=config.name not in probed)
             for config in self._configs.values()
             if config.allows_short_codes or not is_to_short_code
         ]
@@ -257,7 +283,9 @@ class Dispatcher:
         )
         return self._router.choose(candidates, wish)
 
-    def _candidate(self, config: ProviderConfig, priority: Priority, now: datetime) -> Candidate:
+    def _candidate(
+        self, config: ProviderConfig, priority: Priority, now: datetime, *, may_be_probed: bool
+    ) -> Candidate:
         state = self._states.known[config.name]
         return Candidate(
             name=config.name,
@@ -269,7 +297,7 @@ class Dispatcher:
             circuit=state.circuit,
             weight_percent=state.weight_percent,
             wait_s=self._pace.wait_s(config.name, priority),
-            is_probe_due=may_probe(state, now),
+            is_probe_due=may_be_probed and may_probe(state, now),
         )
 
     def _wait_for(self, message: DueMessage, nobody: NoChoice) -> Later:
@@ -277,7 +305,7 @@ class Dispatcher:
             return self._put_off(message, "provider_unavailable", _NOBODY_WAIT)
         # All are at their rate: one line for all of them, as long as their slots together.
         share_s = message.num_segments / max(self._total_rate(), 0.001)
-        behind = self._pace.place_in_line("all", share_s)
+        behind = self._pace.place_in_line("all", message.priority, share_s)
         return self._put_off(message, "provider_rate", max(behind, timedelta(seconds=nobody.wait_s)))
 
     def _total_rate(self) -> float:
@@ -290,7 +318,6 @@ class Dispatcher:
         return Later(delay, reason)
 
     async def _write(self, drafts: list[_Draft], endings: list[Ending], steps: dict[int, Step]) -> None:
-        decided_at = monotonic()
         attempts = [_attempt(draft) for draft in drafts]
         begun = set()
         async with self._database.connection() as connection:
@@ -302,36 +329,30 @@ class Dispatcher:
         begun_at = monotonic()
         for draft, attempt in zip(drafts, attempts, strict=True):
             if draft.message.id not in begun or draft.choice is None:
-                steps[draft.work.id] = Done()  # canceled, or somebody else's by now
+                steps[draft.work.id] = Later(timedelta(0), "changed meanwhile")  # canceled, or somebody else's by now
                 continue
             steps[draft.work.id] = Call(
                 message=draft.message,
                 number=attempt.number,
                 place=_place_of(draft),
                 is_probe=draft.choice.is_probe,
-                at=decided_at + draft.go.delay_s,
-                needs_provider=draft.go.needs_provider,
+                at=draft.at,
+                needs_provider=draft.needs_provider,
                 begun_at=begun_at,
+                until=draft.until,
             )
 
     # -- the call ----------------------------------------------------------------------------------------------------
 
     async def _make(self, work: Work, call: Call) -> Finished:
         provider = self._providers[call.place.provider]
-        message = call.message
-        sms = OutboundSms(
-            reference=make_reference(message.id, call.number),
-            recipient=message.recipient,
-            sender=call.place.sender,
-            body=message.content,
-            media_urls=message.media_urls,
-            validity_s=None if message.left_s is None else max(int(message.left_s), 1),
-        )
+        if not await self._wait_for_slot(call):
+            return self._not_called(work, call)
         started = monotonic()
+        if call.until is not None and started >= call.until:
+            return self._too_late(work, call)
         try:
-            await self._wait_for_slot(call)
-            started = monotonic()
-            receipt = await provider.send(sms)
+            receipt = await provider.send(_sms(call, started))
         except ProviderError as error:
             latency_s = monotonic() - started
             await self._note(call, error)
@@ -341,36 +362,33 @@ class Dispatcher:
         SEND_SECONDS.labels(provider.name).observe(latency_s)
         return self._sent(work, call, receipt, latency_s)
 
-    async def _wait_for_slot(self, call: Call) -> None:
-        """Return within LATE_S of a slot of ours. Raises ProviderError when there is none in reasonable time."""
+    async def _wait_for_slot(self, call: Call) -> bool:
+        """Return within LATE_S of a slot of ours; False: there is none in reasonable time."""
         at, needs_provider = call.at, call.needs_provider
         for _ in range(_SLOTS_AT_MOST):
             if (pause_s := at - monotonic()) > 0:
                 await asyncio.sleep(pause_s)
             now = monotonic()
             if now - call.begun_at > _LATEST_START_S:
-                break
-            if now - at <= LATE_S and not needs_provider:
-                return
-            # Too late for that slot, and going now could be one too many: take another.
+                return False
             is_in_time = now - at <= LATE_S
+            if is_in_time and not needs_provider:
+                return True
+            # Too late for that slot, and going now could be one too many: take another.
             try:
                 answer = await self._pace.ask_provider(call.place) if is_in_time else await self._ask_again(call.place)
             except RatesUnavailableError:
-                break
+                return False
             if not isinstance(answer, Go):
-                break
+                return False
             at, needs_provider = monotonic() + answer.delay_s, answer.needs_provider
-        raise ProviderError(ErrorKind.RATE_LIMITED, provider_code="no_slot", provider_text="no slot in time")
+        return False
 
     async def _ask_again(self, place: Place) -> Answer:
         (answer,) = await self._pace.ask([place])
         return answer
 
     async def _note(self, call: Call, error: ProviderError | None) -> None:
-        if error is not None and error.provider_code == "no_slot":
-            MESSAGES_WAITING.labels("slot_missed").inc()
-            return
         outcome = "sent" if error is None else error.kind.value
         MESSAGES_SENT.labels(call.place.provider, outcome).inc()
         facts = None if error is None else error.facts
@@ -411,6 +429,35 @@ class Dispatcher:
             redact_after=_redact_after(message.content_retention),
         )
 
+    def _not_called(self, work: Work, call: Call) -> Finished:
+        """Return the record of a call whose turn passed: no failure of anybody, the message waits for another."""
+        MESSAGES_WAITING.labels("slot_missed").inc()
+        return Finished(
+            message_id=call.message.id,
+            number=call.number,
+            work=work,
+            outcome=AttemptOutcome.FAILED,
+            status=MessageStatus.QUEUED,
+            event_status="queued",
+            next="due",
+            delay=_SLOT_MISSED_WAIT,
+            error_code=store.NOT_CALLED,
+            error_message="its turn passed before the call could be made",
+        )
+
+    def _too_late(self, work: Work, call: Call) -> Finished:
+        MESSAGES_ENDED.labels("expired").inc()
+        return Finished(
+            message_id=call.message.id,
+            number=call.number,
+            work=work,
+            outcome=AttemptOutcome.FAILED,
+            status=MessageStatus.EXPIRED,
+            event_status="expired",
+            error_code="expired",
+            error_message=_TIME_IS_OVER,
+        )
+
     def _failed(self, work: Work, call: Call, error: ProviderError, latency_s: float) -> Finished:
         remedy = error.facts.remedy
         common: dict[str, Any] = {
@@ -442,6 +489,8 @@ class Dispatcher:
                 **common,
             )
         delay = next_try(len(call.message.failures) + 1, retry_after_s=error.retry_after_s)
+        if delay is not None and call.until is not None:  # it expires on time, not when it would have been tried again
+            delay = min(delay, timedelta(seconds=max(call.until - monotonic(), 0.0)))
         if delay is None:
             MESSAGES_ENDED.labels("exhausted").inc()
             return Finished(
@@ -481,6 +530,18 @@ def _place_of(draft: _Draft) -> Place:
     return Place(draft.choice.provider, draft.choice.sender, max(draft.message.num_segments, 1), draft.message.priority)
 
 
+def _sms(call: Call, now: float) -> OutboundSms:
+    message = call.message
+    return OutboundSms(
+        reference=make_reference(message.id, call.number),
+        recipient=message.recipient,
+        sender=call.place.sender,
+        body=message.content,
+        media_urls=message.media_urls,
+        validity_s=None if call.until is None else max(int(call.until - now), 1),
+    )
+
+
 def _attempt(draft: _Draft) -> NewAttempt:
     assert draft.choice is not None  # noqa: S101
     return NewAttempt(
@@ -492,9 +553,14 @@ def _attempt(draft: _Draft) -> NewAttempt:
     )
 
 
-def _impossible(message: DueMessage, nobody: NoChoice) -> Ending:
+def _expired(work: Work, message: DueMessage) -> Ending:
+    return Ending(message.id, work, MessageStatus.EXPIRED, "expired", _TIME_IS_OVER)
+
+
+def _impossible(draft: _Draft, nobody: NoChoice) -> Ending:
     why = ", ".join(f"{name}: {reason}" for name, reason in nobody.reasons.items()) or "none is configured"
-    return Ending(message.id, MessageStatus.FAILED, "no_provider", f"no provider can carry it ({why})")
+    reason = f"no provider can carry it ({why})"
+    return Ending(draft.message.id, draft.work, MessageStatus.FAILED, "no_provider", reason)
 
 
 def _redact_after(content_retention: str) -> timedelta | None:

@@ -70,7 +70,7 @@ Answer = Go | OverProviderRate | OverSenderRate
 
 
 _WishOf = Callable[[Place], Wish | None]
-_RefusalOf = Callable[["Pace", Wish], Answer]
+_RefusalOf = Callable[["Pace", Wish, Priority], Answer]
 
 
 class Pace:
@@ -84,7 +84,7 @@ class Pace:
         }
         self._configs = {config.name: config for config in configs}
         self._free_at: dict[str, float] = {}  # when a rate has its next slot, as far as this process knows
-        self._line_end: dict[str, float] = {}  # where the line of those that wait for a rate ends
+        self._line_end: dict[tuple[str, Priority], float] = {}  # where the line of those that wait for a rate ends
 
     def wait_s(self, provider: str, priority: Priority) -> float:
         """Return how long until `provider` may have a slot for `priority`; 0: now."""
@@ -120,11 +120,11 @@ class Pace:
         await self._reserve([place], answers, self._provider_wish, _over_provider_rate)
         return answers[0]
 
-    def place_in_line(self, key: str, cost_s: float) -> timedelta:
-        """Return when to come back, behind everybody who was sent away from the same rate before."""
+    def place_in_line(self, key: str, priority: Priority, cost_s: float) -> timedelta:
+        """Return when to come back, behind everybody of that priority who was sent away from the same rate before."""
         now = monotonic()
-        place = max(self._line_end.get(key, 0.0), self._free_at.get(key, 0.0), now)
-        self._line_end[key] = min(place, now + _LONGEST_WAIT_S) + cost_s
+        place = max(self._line_end.get((key, priority), 0.0), self._free_at.get(key, 0.0), now)
+        self._line_end[key, priority] = min(place, now + _LONGEST_WAIT_S) + cost_s
         return timedelta(seconds=min(place - now, _LONGEST_WAIT_S))
 
     async def _reserve(
@@ -147,7 +147,7 @@ class Pace:
                 answers[index] = Go(max(outcome.delay_s, so_far.delay_s if isinstance(so_far, Go) else 0.0))
             else:
                 self._free_at[wish.key] = now + outcome.wait_s + wish.horizon_s
-                answers[index] = refusal_of(self, wish)
+                answers[index] = refusal_of(self, wish, places[index].priority)
 
     def _provider_wish(self, place: Place) -> Wish | None:
         interval_s = self._intervals[place.provider]
@@ -169,9 +169,9 @@ class Pace:
         return rates.get(kind.value, rates.get("*", _SENDER_RATES[kind]))
 
 
-def _over_provider_rate(_pace: Pace, _wish: Wish) -> Answer:
+def _over_provider_rate(_pace: Pace, _wish: Wish, _priority: Priority) -> Answer:
     return OverProviderRate()
 
 
-def _over_sender_rate(pace: Pace, wish: Wish) -> Answer:
-    return OverSenderRate(pace.place_in_line(wish.key, wish.interval_s * wish.units).total_seconds())
+def _over_sender_rate(pace: Pace, wish: Wish, priority: Priority) -> Answer:
+    return OverSenderRate(pace.place_in_line(wish.key, priority, wish.interval_s * wish.units).total_seconds())

@@ -277,6 +277,17 @@ class ProviderStates:
             PROVIDER_STATE.labels(name).set(is_available(state, self.now()))
 
 
+async def count_recent(
+    connection: Connection, names: Sequence[str], *, rules: HealthRules = RULES
+) -> dict[str, tuple[Window, ReceiptWindow]]:
+    """Return what was counted within `HealthRules.window` by provider; one that nothing was counted of is left out."""
+    rows = await connection.fetch(_SUM, names, rules.window)
+    return {
+        row["provider"]: (Window(row["attempts"], row["failures"]), ReceiptWindow(row["receipts"], row["late"]))
+        for row in rows
+    }
+
+
 async def list_changes(connection: Connection, *, limit: int) -> list[asyncpg.Record]:
     """Return the last changes of any provider's state, newest first."""
     rows: list[asyncpg.Record] = await connection.fetch(_CHANGES, limit)

@@ -1,7 +1,8 @@
 """Reading back what became of messages: one with everything that happened to it, or a page of many."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -14,7 +15,7 @@ _COLUMNS = """m.id, m.conversation_id, m.direction, m.delivery_status, m.provide
        m.ended_at, m.price_micros, m.price_currency, m.created_at, m.updated_at"""
 _FIND = f"SELECT {_COLUMNS} FROM sms_messages AS m WHERE m.id = $1"  # noqa: S608
 _EVENTS = """
-SELECT event_status, provider, error_code, error_message, raw_webhook_data::text AS raw_webhook_data, created_at
+SELECT event_status, provider, error_code, error_message, created_at
 FROM sms_message_status_events WHERE message_id = $1 ORDER BY created_at, id
 """
 _ATTEMPTS = """
@@ -31,7 +32,10 @@ LEFT JOIN LATERAL (
 ) AS a ON true
 WHERE m.id = $1
 """
-_FIND_CONVERSATION = "SELECT phone_number_canonical FROM sms_conversations WHERE id = $1"
+_FIND_CONVERSATIONS = "SELECT id, phone_number_canonical FROM sms_conversations WHERE id = ANY($1)"
+
+# An id is made a moment before its row, and perhaps by another clock.
+_CLOCKS_APART_MS = 60_000
 
 # Put together from the conditions that are asked for, so that each has the plan it deserves.
 _LIST = f"SELECT {_COLUMNS} FROM sms_messages AS m WHERE true"  # noqa: S608
@@ -75,10 +79,9 @@ async def find_progress(connection: Connection, message_id: UUID) -> asyncpg.Rec
     return await connection.fetchrow(_PROGRESS, message_id)
 
 
-async def find_conversation_phone(connection: Connection, conversation_id: UUID) -> str | None:
-    """Return whose conversation this is."""
-    phone: str | None = await connection.fetchval(_FIND_CONVERSATION, conversation_id)
-    return phone
+async def find_conversation_phones(connection: Connection, conversation_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Return whose conversations these are, for those that exist."""
+    return {row[0]: row[1] for row in await connection.fetch(_FIND_CONVERSATIONS, conversation_ids)}
 
 
 async def list_messages(
@@ -98,9 +101,9 @@ async def list_messages(
     ]
     # Ids begin with the time they were made, so a stretch of time is a stretch of the primary key.
     if wanted.since is not None:
-        conditions.append(f"m.id >= {bind(_first_id_of(wanted.since - timedelta(minutes=1)))}")
+        conditions.append(f"m.id >= {bind(_first_id_of(wanted.since, -_CLOCKS_APART_MS))}")
     if wanted.until is not None:
-        conditions.append(f"m.id < {bind(_first_id_of(wanted.until + timedelta(minutes=1)))}")
+        conditions.append(f"m.id < {bind(_first_id_of(wanted.until, _CLOCKS_APART_MS))}")
     if after is not None:
         conditions.append(f"m.id < {bind(after)}")
     statement = " AND ".join([_LIST, *conditions]) + _LIST_ORDER + bind(limit)
@@ -108,5 +111,5 @@ async def list_messages(
     return rows
 
 
-def _first_id_of(at: datetime) -> UUID:
-    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
+def _first_id_of(at: datetime, shift_ms: int) -> UUID:
+    return UUID(int=max(int(at.timestamp() * 1000) + shift_ms, 0) << 80)

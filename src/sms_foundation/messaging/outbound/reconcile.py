@@ -4,6 +4,7 @@ Callbacks get lost, a service is down for an hour: so messages without an end ar
 provider has and we do not are stored as if they had just arrived. What this repairs is counted, and should stay 0.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -39,6 +40,8 @@ _ASK_NO_LONGER_AFTER = timedelta(days=3)
 _ON_THEIR_WAY = timedelta(minutes=2)
 _REDACT_AT_PROVIDER_AGAIN = timedelta(hours=1)
 _TEND_EVERY = timedelta(seconds=10)
+# After so many of these in a row a provider is asked no further: the rest would end the same way, each by its timeout.
+_STOPPING = {ErrorKind.RATE_LIMITED: 1, ErrorKind.ACCOUNT: 1, ErrorKind.UNAVAILABLE: 3}
 
 _TO_POLL = """
 SELECT id, provider, provider_message_id FROM sms_messages
@@ -72,14 +75,20 @@ _HASH = "sha256:"
 
 @dataclass(slots=True)
 class Report:
-    """What one round did. `stopped` names the providers that asked us to slow down."""
+    """What one round did so far.
+
+    `stopped` names the providers that were asked no further, `errors` why some were not asked about everything.
+    """
 
     asked: int = 0
+    unanswered: int = 0
     repaired_statuses: int = 0
     seen_inbound: int = 0
     repaired_inbound: int = 0
     redacted: int = 0
     stopped: set[str] = field(default_factory=set)
+    errors: dict[str, ErrorKind] = field(default_factory=dict)
+    silences: Counter[str] = field(default_factory=Counter)
 
 
 def recurring_messaging_work() -> list[NewWork]:
@@ -128,6 +137,11 @@ class Reconciliation:
 
     async def reconcile_since(self, since: datetime, report: Report) -> None:
         """Ask about every message without an end that was sent since then, and look for texts missed since then."""
+        await self.poll_since(since, report)
+        await self.fetch_inbound(since, report)
+
+    async def poll_since(self, since: datetime, report: Report) -> None:
+        """Ask about every message without an end that was sent since then, whenever its turn would have been."""
         last = NIL
         while True:
             async with self._database.connection() as connection:
@@ -136,7 +150,6 @@ class Reconciliation:
             if len(rows) < _BATCH:
                 break
             last = rows[-1]["id"]
-        await self.fetch_inbound(since, report)
 
     async def poll_due(self, report: Report) -> None:
         """Ask the providers about messages whose end is overdue, a bounded number of them."""
@@ -187,11 +200,13 @@ class Reconciliation:
             try:
                 status = await self._providers[name].fetch_status(row["provider_message_id"])
             except ProviderError as error:
+                report.unanswered += 1
                 self._note_error(name, error, report, what="status")
                 continue
             finally:
                 asked.append(row["id"])
             report.asked += 1
+            report.silences[name] = 0
             if status is not None and await self._receipts.apply(status) is ReceiptOutcome.APPLIED:
                 report.repaired_statuses += 1
                 REPAIRED.labels("status").inc()
@@ -217,6 +232,8 @@ class Reconciliation:
         provider = self._providers.get(row["provider"] or "")
         if provider is None or row["provider_message_id"] is None:
             return None
+        if provider.name in report.stopped:
+            return _REDACT_AT_PROVIDER_AGAIN
         if not row["has_ended"] and row["sent_at"] > utc_now() - _ASK_NO_LONGER_AFTER:
             return _REDACT_AT_PROVIDER_AGAIN
         try:
@@ -230,7 +247,10 @@ class Reconciliation:
         return [name for name in self._providers if name not in report.stopped]
 
     def _note_error(self, name: str, error: ProviderError, report: Report, *, what: str) -> None:
-        if error.kind in (ErrorKind.RATE_LIMITED, ErrorKind.ACCOUNT):
+        if error.kind in _STOPPING:
+            report.errors[name] = error.kind
+            report.silences[name] += 1
+        if error.kind in _STOPPING and report.silences[name] >= _STOPPING[error.kind]:
             report.stopped.add(name)
         log.warning("reconcile.not_told", provider=name, what=what, reason=error.kind.value)
 

@@ -13,14 +13,17 @@ from uuid import UUID
 
 import orjson
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from sms_foundation.core.clock import utc_now
 from sms_foundation.core.phone import canonical_address, is_short_code
@@ -33,23 +36,25 @@ MAX_CHARACTERS = 1600  # Source: https://www.twilio.com/docs/api/errors/21617 (N
 MAX_MEDIA = 10  # Source: https://www.twilio.com/docs/api/errors/21623
 MAX_BATCH = 1000
 MAX_AHEAD = timedelta(days=366)
+MAX_RETENTION_DAYS = 3650
+EXPIRED = "expired"
+"""Type of the error of a message whose time is over already."""
 
 _find_forbidden = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]").search
 _is_e164 = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 # Source: https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id (up to 11 characters, one letter at least)
 _is_name = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 _&+-]{1,11}").fullmatch
-_is_media_url = re.compile(r"https?://[^\s\x00-\x20\x7f]{1,2000}").fullmatch
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:/+=-]{1,255}$")]
-Label = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
-LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]+$")]
+_is_media_url = re.compile(r"https?://[^\s\x00-\x20\x7f\ud800-\udfff]{1,2000}").fullmatch
+_is_key = re.compile(r"[A-Za-z0-9._:/+=-]{1,255}").fullmatch
+_begins_with_date = re.compile(r"[0-9]{4}-[0-9]{2}-").match
 
 
 @dataclass(frozen=True, slots=True)
 class SendingLimits:
     """What the configuration allows callers to ask for.
 
-    `validity`: how long a message may wait when its caller does not say; None: for ever.
+    `validity`: how long a message may wait when its caller does not say; None: for ever. `tolerates_expired`: for what
+    was asked for before, and may by now come too late for a new message.
     """
 
     default_region: str
@@ -57,6 +62,86 @@ class SendingLimits:
     allows_short_codes: bool
     encodes_smartly: bool
     validity: timedelta | None
+    tolerates_expired: bool = False
+
+
+def _limits(info: ValidationInfo) -> SendingLimits:
+    limits = info.context
+    assert isinstance(limits, SendingLimits)  # noqa: S101  # every way in hands them over
+    return limits
+
+
+def _normalise_recipient(value: str, info: ValidationInfo) -> str:
+    limits = _limits(info)
+    address = canonical_address(value, limits.default_region)
+    if _is_e164(address):
+        return address
+    if is_short_code(address):
+        if limits.allows_short_codes:
+            return address
+        raise ValueError("no configured provider sends to short codes")
+    raise ValueError("is not a phone number; write it as +14155550123")
+
+
+def _check_characters(value: str, info: ValidationInfo) -> str:
+    if len(value) > MAX_CHARACTERS:
+        raise ValueError(f"has {len(value)} characters, at most {MAX_CHARACTERS} can be sent")
+    if found := _find_forbidden(value):
+        raise ValueError(f"contains the character U+{ord(found[0]):04X}; only line breaks are allowed of such")
+    if not _limits(info).encodes_smartly:
+        return value
+    encoded = smart_encode(value)
+    return encoded if len(encoded) <= MAX_CHARACTERS else value  # one ellipsis becomes three dots
+
+
+def _check_not_empty(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _check_is_text_of_time(value: object) -> object:
+    # Read as seconds since 1970, as pydantic would, a slip like 20261120 were a time long past: sent at once.
+    if not isinstance(value, str) or not _begins_with_date(value):
+        raise ValueError("must be a time in ISO 8601, such as 2026-11-20T09:30:00-05:00")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("needs a time zone, such as Z or -05:00")
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is out of range") from None
+    if value > utc_now() + MAX_AHEAD:
+        raise ValueError("is more than a year ahead")
+    return value
+
+
+def _check_retention(value: object) -> object:
+    is_days = type(value) is int and 1 <= value <= MAX_RETENTION_DAYS
+    if not is_days and value not in ("full", "hash"):
+        raise ValueError(f"must be full, hash, or a number of days up to {MAX_RETENTION_DAYS}")
+    return value
+
+
+def _check_key(value: str) -> str:
+    if not _is_key(value):
+        raise ValueError("must be 1 to 255 letters, digits or . _ : / + = -")
+    return value
+
+
+IdempotencyKey = Annotated[str, AfterValidator(_check_key)]
+Label = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]+$")]
+Recipient = Annotated[str, AfterValidator(_normalise_recipient)]
+PossiblyEmptyText = Annotated[str, AfterValidator(_check_characters)]
+Text = Annotated[PossiblyEmptyText, AfterValidator(_check_not_empty)]
+Time = Annotated[datetime, BeforeValidator(_check_is_text_of_time), AfterValidator(_in_utc)]
+Retention = Annotated[
+    Literal["full", "hash"] | Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)], BeforeValidator(_check_retention)
+]
 
 
 class SendBody(BaseModel):
@@ -64,11 +149,11 @@ class SendBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    to: str = Field(
+    to: Recipient = Field(
         description="The recipient: E.164, or any spelling of the default region", examples=["+14155550123"]
     )
     media_urls: list[str] = Field([], max_length=MAX_MEDIA, description="Pictures, where the provider can fetch them")
-    message: str = Field(
+    message: PossiblyEmptyText = Field(
         "",
         validate_default=True,
         validation_alias=AliasChoices("message", "body"),
@@ -81,46 +166,28 @@ class SendBody(BaseModel):
     metadata: dict[LabelName, Label] | None = Field(
         None, max_length=50, description="Labels of yours, given back with the message", examples=[{"case": "4711"}]
     )
-    idempotency_key: Name | None = Field(
+    idempotency_key: IdempotencyKey | None = Field(
         None, description="Your name for this request: repeating it never sends twice. Also as `Idempotency-Key` header"
     )
     conversation_id: UUID | None = Field(None, description="Must be the recipient's conversation, when given")
-    send_at: datetime | None = Field(None, description="Not before this time, with time zone (ISO 8601)")
+    send_at: Time | None = Field(None, description="Not before this time, with time zone (ISO 8601)")
     validity_s: int | None = Field(
-        None, ge=1, le=31_622_400, description="The same in seconds from now, or from `send_at`"
+        None, ge=1, le=31_622_400, strict=True, description="The same in seconds from now, or from `send_at`"
     )
-    expires_at: datetime | None = Field(None, description="Never after this time, with time zone")
+    expires_at: Time | None = Field(None, description="Never after this time, with time zone")
     priority: Literal["urgent", "normal", "bulk"] = Field(
         "normal", description="urgent: one-time passwords and alarms, goes first; bulk: campaigns, goes last"
     )
     provider: str | None = Field(None, max_length=32, description="Only through this provider", examples=[None])
-    content_retention: Literal["full", "hash"] | Annotated[int, Field(ge=1, le=3650)] = Field(
+    content_retention: Retention = Field(
         "full", description="full: the text is kept; hash: only its SHA-256 once it is sent; a number: days"
     )
 
-    @field_validator("to")
-    @classmethod
-    def _normalise_recipient(cls, value: str, info: ValidationInfo) -> str:
-        limits = _limits(info)
-        address = canonical_address(value, limits.default_region)
-        if _is_e164(address):
-            return address
-        if is_short_code(address):
-            if limits.allows_short_codes:
-                return address
-            raise ValueError("no configured provider sends to short codes")
-        raise ValueError("is not a phone number; write it as +14155550123")
-
     @field_validator("message")
     @classmethod
-    def _check_message(cls, value: str, info: ValidationInfo) -> str:
-        if len(value) > MAX_CHARACTERS:
-            raise ValueError(f"has {len(value)} characters, at most {MAX_CHARACTERS} can be sent")
-        if found := _find_forbidden(value):
-            raise ValueError(f"contains the character U+{ord(found[0]):04X}; only line breaks are allowed of such")
-        if not value.strip() and not info.data.get("media_urls"):
-            raise ValueError("is empty")
-        return smart_encode(value) if _limits(info).encodes_smartly else value
+    def _check_something_is_said(cls, value: str, info: ValidationInfo) -> str:
+        # Media that are wrong are missing from `data`: one mistake, not two.
+        return value if info.data.get("media_urls") != [] else _check_not_empty(value)
 
     @field_validator("sender_id")
     @classmethod
@@ -147,21 +214,6 @@ class SendBody(BaseModel):
             raise ValueError(f"is not configured; there is {', '.join(sorted(known)) or 'none'}")
         return value
 
-    @field_validator("send_at", "expires_at")
-    @classmethod
-    def _in_utc(cls, value: datetime | None) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("needs a time zone, such as Z or -05:00")
-        try:
-            value = value.astimezone(UTC)
-        except OverflowError:
-            raise ValueError("is out of range") from None
-        if value > utc_now() + MAX_AHEAD:
-            raise ValueError("is more than a year ahead")
-        return value
-
     @field_validator("expires_at")
     @classmethod
     def _check_expiry(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
@@ -169,8 +221,10 @@ class SendBody(BaseModel):
             return None
         if info.data.get("validity_s") is not None:
             raise ValueError("says the same as validity_s; leave one out")
-        if value <= max(utc_now(), info.data.get("send_at") or utc_now()):
-            raise ValueError("is in the past, or before send_at")
+        if (send_at := info.data.get("send_at")) is not None and value <= send_at:
+            raise ValueError("is not after send_at")
+        if value <= utc_now() and not _limits(info).tolerates_expired:
+            raise PydanticCustomError(EXPIRED, "is in the past")
         return value
 
 
@@ -179,7 +233,7 @@ class BatchBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH, description="Each as for a single send")
+    messages: list[Any] = Field(min_length=1, max_length=MAX_BATCH, description="Each as for a single send")
 
 
 class PreviewBody(BaseModel):
@@ -197,9 +251,7 @@ class Reschedule(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    send_at: datetime = Field(description="Not before this time, with time zone (ISO 8601)")
-
-    _in_utc = field_validator("send_at")(SendBody._in_utc.__func__)  # type: ignore[attr-defined]
+    send_at: Time = Field(description="Not before this time, with time zone (ISO 8601)")
 
 
 class RetryBody(BaseModel):
@@ -208,7 +260,9 @@ class RetryBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     was_not_sent: bool = Field(
-        False, description="For a message of unknown fate: somebody has made sure that it never went out"
+        False,
+        description="For a message of unknown fate: somebody has made sure that it never went out",
+        examples=[True],
     )
 
 
@@ -241,9 +295,3 @@ def make_request(
         expires_at=expires_at,
         content_retention=str(body.content_retention),
     )
-
-
-def _limits(info: ValidationInfo) -> SendingLimits:
-    limits = info.context
-    assert isinstance(limits, SendingLimits)  # noqa: S101  # every way in hands them over
-    return limits

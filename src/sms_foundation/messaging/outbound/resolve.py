@@ -51,20 +51,22 @@ class Resolver:
         if attempt is None:
             return Done()
         if message.provider_message_id is not None:  # a callback has told
-            async with self._database.connection() as connection:
-                await store.close_attempts(connection, message.id, AttemptOutcome.SENT, message.provider_message_id)
-            return Done()
+            told = SendReceipt(
+                provider_message_id=message.provider_message_id, event_status=message.status, status=message.status
+            )
+            await self._dispatcher.record(self._dispatcher.sent(work, message, attempt.number, told))
+            return Settled()
         age = timedelta(seconds=attempt.age_s)
         if attempt.outcome is None or message.status is not MessageStatus.UNKNOWN:
             await self._dispatcher.record(self._still_unknown(work, message, attempt, age))
             return Settled()
         provider = self._providers.get(attempt.provider)
         if provider is None or not provider.can_look_up:
-            return await self._wait_or_give_up(work, message, age, "this provider cannot be asked")
+            return await self._wait_or_give_up(work, attempt, age, "this provider cannot be asked")
         try:
             found = await self._find(provider, message, attempt)
         except ProviderError as error:
-            return await self._wait_or_give_up(work, message, age, f"asking failed: {error.kind}")
+            return await self._wait_or_give_up(work, attempt, age, f"asking failed: {error.kind}")
         if found is not None:
             await self._dispatcher.record(self._dispatcher.sent(work, message, attempt.number, found))
             log.info("send.found", message_id=str(message.id), provider=provider.name)
@@ -98,6 +100,7 @@ class Resolver:
             event_status="unknown",
             next="due",
             delay=max(self._policy.settle_after - age, timedelta(0)),
+            is_skipped=self._policy.is_skipped(message.client_id, len(message.failures) + 1),
             error_kind=ErrorKind.UNKNOWN_OUTCOME.value,
             error_message=_DIED,
         )
@@ -107,6 +110,8 @@ class Resolver:
         failures = len(message.failures) + 1
         delay = next_try(failures, retry_after_s=None)
         log.info("send.absent", message_id=str(message.id), provider=attempt.provider)
+        if delay is None:
+            MESSAGES_ENDED.labels("exhausted").inc()
         await self._dispatcher.record(
             Finished(
                 message_id=message.id,
@@ -116,17 +121,18 @@ class Resolver:
                 status=MessageStatus.QUEUED if delay is not None else MessageStatus.FAILED,
                 event_status="absent" if delay is not None else "failed",
                 next="due" if delay is not None else "dead",
+                delay=delay or timedelta(0),
                 error_kind=ErrorKind.UNKNOWN_OUTCOME.value,
                 error_message="the provider does not have it",
             )
         )
         return Settled()
 
-    async def _wait_or_give_up(self, work: Work, message: DueMessage, age: timedelta, why: str) -> Outcome:
+    async def _wait_or_give_up(self, work: Work, attempt: PastAttempt, age: timedelta, why: str) -> Outcome:
         if age < self._policy.give_up_after:
             pause = backoff(max(round(age / self._policy.settle_after), 1), base=self._policy.settle_after)
             return Later(min(pause, _LONGEST_PAUSE, self._policy.give_up_after - age), why)
-        log.error("send.needs_a_person", message_id=str(message.id), provider=message.provider, reason=why)
+        log.error("send.needs_a_person", message_id=str(work.ref_id), provider=attempt.provider, reason=why)
         MESSAGES_ENDED.labels("needs_a_person").inc()
         async with self._database.connection() as connection:
             await queue.put_aside(connection, work, error=f"it may or may not have been sent: {why}")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -11,19 +12,22 @@ import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import BaseModel, Field
 
 from sms_foundation.core.db import Database
 from sms_foundation.core.errors import NotFoundError, SmsFoundationError, ValidationError
 from sms_foundation.core.phone import spoken_address
-from sms_foundation.core.web.auth import CheckAccess, client_id_of
-from sms_foundation.core.web.bodies import describe_body, read_model
+from sms_foundation.core.web.auth import DEFAULT_CLIENT, CheckAccess, ClientId
+from sms_foundation.core.web.bodies import describe_body, joined_by, read_body, read_headers, read_json, read_value
 from sms_foundation.core.web.errors import ErrorEnvelope, as_public_error
 from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, encode_cursor
 from sms_foundation.messaging.outbound import control, reading
 from sms_foundation.messaging.outbound.accept import Accepted
 from sms_foundation.messaging.outbound.reading import MessageFilter
 from sms_foundation.messaging.outbound.requests import (
+    EXPIRED,
     BatchBody,
+    IdempotencyKey,
     PreviewBody,
     Reschedule,
     RetryBody,
@@ -44,6 +48,7 @@ from sms_foundation.providers.base import MessageStatus
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "A field is wrong; `details.fields` names each"},
     401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
+    413: {"model": ErrorEnvelope, "description": "The body is larger than anything that could be asked for"},
     422: {"model": ErrorEnvelope, "description": "The body is not JSON, or the idempotency key means something else"},
     503: {"model": ErrorEnvelope, "description": "Nothing was accepted; send it again"},
 }
@@ -67,10 +72,20 @@ _PREFER_HEADER = {
 }
 # Source: https://www.rfc-editor.org/rfc/rfc7240#section-4.3
 _find_wait = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?([0-9]{1,6})", re.IGNORECASE).search
-_is_key = re.compile(r"[A-Za-z0-9._:/+=-]{1,255}").fullmatch
+# More than the longest of messages can take, every character of it escaped.
+MAX_BODY_BYTES = 512 * 1024
+_MAX_BATCH_BYTES = 32 * 1024 * 1024
+ReadMessage = Callable[[SendingLimits], SendBody]
 Render = Callable[[Accepted, Progress | None], Mapping[str, Any]]
 MessageId = Annotated[UUID, Path(description="`request_id` of the message")]
 Filter = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only with exactly this value")]
+
+
+class SendHeaders(BaseModel):
+    """What headers say about a request to send."""
+
+    client_id: ClientId = Field(DEFAULT_CLIENT, alias="X-Client-ID")
+    idempotency_key: IdempotencyKey | None = Field(None, alias="Idempotency-Key")
 
 
 def sending_router(database: Database, sending: SendingService, check_access: CheckAccess) -> APIRouter:
@@ -89,9 +104,8 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     async def send(request: Request) -> Response:
         """Accept a message: it is stored when this answers, and sent in its turn. See `GET /v1/sms/{request_id}`."""
         await check_access(request)
-        json = await request.body()
-        body = read_model(partial(SendBody.model_validate_json, json, context=sending.limits))
-        return await answer_send(request, sending, body, render=show_accepted)
+        json = await read_body(request, limit_bytes=MAX_BODY_BYTES)
+        return await answer_send(request, sending, partial(_read_one, json), render=show_accepted)
 
     @router.post(
         "/send/batch",
@@ -103,10 +117,13 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     async def send_batch(request: Request) -> Response:
         """Accept up to 1,000 messages in one transaction; each has its own result, and a wrong one harms no other."""
         await check_access(request)
-        batch = read_model(partial(BatchBody.model_validate_json, await request.body()))
-        read = _read_each(batch.messages, sending.limits)
+        batch = read_json(BatchBody, await read_body(request, limit_bytes=_MAX_BATCH_BYTES))
+        headers = read_headers(SendHeaders, request)
+        if headers.idempotency_key is not None:  # not to be passed over: its sender counts on it
+            raise ValidationError.of_field("Idempotency-Key", "give each message its own idempotency_key instead")
+        read = [await _read_item(value, sending, headers) for value in batch.messages]
         bodies = [each for each in read if isinstance(each, SendBody)]
-        answers = iter(await sending.accept_batch(bodies, client_id=client_id_of(request)))
+        answers = iter(await sending.accept_batch(bodies, client_id=headers.client_id))
         results = [
             show_batch_item(index, next(answers) if isinstance(each, SendBody) else each)
             for index, each in enumerate(read)
@@ -122,7 +139,7 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     async def preview_text(request: Request) -> Response:
         """Return encoding, segments, what forces UCS-2, and the text after smart encoding. Nothing is stored."""
         await check_access(request)
-        body = read_model(partial(PreviewBody.model_validate_json, await request.body()))
+        body = read_json(PreviewBody, await read_body(request, limit_bytes=MAX_BODY_BYTES))
         return json_response(show_preview(body.message))
 
     @router.get("", response_model=SmsList, dependencies=guarded, summary="List messages")
@@ -217,12 +234,17 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     return router
 
 
-async def answer_send(request: Request, sending: SendingService, body: SendBody, *, render: Render) -> Response:
-    """Accept `body` for the caller of `request`, wait if it asks for that, and answer 202 with what `render` says."""
-    key = request.headers.get("idempotency-key")
-    if key is not None and not _is_key(key):
-        raise ValidationError.of_field("Idempotency-Key", "must be 1 to 255 letters, digits or . _ : / + = -")
-    accepted = await sending.accept_message(body, client_id=client_id_of(request), idempotency_key=key)
+async def answer_send(request: Request, sending: SendingService, read: ReadMessage, *, render: Render) -> Response:
+    """Accept what `read` returns for the caller of `request`, wait if it asks for that, and answer 202 with `render`.
+
+    Raises RequestValidationError that names everything wrong in headers and body.
+    """
+    try:
+        asked = read_headers(SendHeaders, request)
+    except RequestValidationError as error:
+        raise joined_by(error, partial(read, sending.limits)) from None
+    body = await _read_even_if_late(read, sending, asked)
+    accepted = await sending.accept_message(body, client_id=asked.client_id, idempotency_key=asked.idempotency_key)
     request.scope["state"]["log"]["message_id"] = str(accepted.message_id)
     headers = {"X-Idempotent-Replayed": "true"} if accepted.is_replay else {}
     wait_s = _wait_s(request)
@@ -247,15 +269,29 @@ def _wait_s(request: Request) -> int:
     return min(int(found[1]), LONGEST_WAIT_S) if found else 0
 
 
-def _read_each(values: list[dict[str, Any]], limits: SendingLimits) -> list[SendBody | SmsFoundationError]:
-    """Read every message of a batch by itself."""
-    read: list[SendBody | SmsFoundationError] = []
-    for value in values:
-        try:
-            read.append(read_model(partial(SendBody.model_validate, value, context=limits)))
-        except RequestValidationError as error:
-            read.append(as_public_error(error))
-    return read
+def _read_one(json: bytes, limits: SendingLimits) -> SendBody:
+    return read_json(SendBody, json, context=limits)
+
+
+async def _read_even_if_late(read: ReadMessage, sending: SendingService, headers: SendHeaders) -> SendBody:
+    """Return what `read` returns; a message whose time is over passes if it repeats one that was in time."""
+    try:
+        return read(sending.limits)
+    except RequestValidationError as error:
+        if any(each["type"] != EXPIRED for each in error.errors()):
+            raise
+        body = read(replace(sending.limits, tolerates_expired=True))
+        if not await sending.is_repetition(body, client_id=headers.client_id, idempotency_key=headers.idempotency_key):
+            raise
+        return body
+
+
+async def _read_item(value: object, sending: SendingService, headers: SendHeaders) -> SendBody | SmsFoundationError:
+    """Read one message of a batch by itself."""
+    try:
+        return await _read_even_if_late(lambda limits: read_value(SendBody, value, context=limits), sending, headers)
+    except RequestValidationError as error:
+        return as_public_error(error)
 
 
 def _in_utc(at: datetime | None, *, field: str) -> datetime | None:

@@ -19,6 +19,8 @@ from sms_foundation.messaging.states import FINAL
 from sms_foundation.providers.base import MessageStatus
 
 LONGEST_WAIT_S = 30
+Problem = tuple[str, str]
+"""A field, and what is wrong about it."""
 _FIRST_LOOK_S, _LONGEST_PAUSE_S = 0.05, 0.25
 
 
@@ -48,8 +50,9 @@ class SendingService:
 
         Raises ValidationError, IdempotencyError, and what `MessageAcceptor.accept` raises.
         """
-        _check_key(body, idempotency_key)
-        await self._check_conversations([body])
+        problems = [*_key_problems(body, idempotency_key), *(await self._conversation_problems([body])).values()]
+        if problems:
+            raise ValidationError.of_fields(problems)
         request = make_request(body, client_id=client_id, limits=self.limits, idempotency_key=idempotency_key)
         outcome = await self._acceptor.accept(request)
         if isinstance(outcome, IdempotencyConflict):
@@ -58,7 +61,7 @@ class SendingService:
 
     async def accept_batch(self, bodies: Sequence[SendBody], *, client_id: str) -> list[Accepted | SmsFoundationError]:
         """Store many in one transaction; each gets its own answer, in the same order."""
-        wrong = await self._wrong_conversations(bodies)
+        wrong = await self._conversation_problems(bodies)
         good = [body for index, body in enumerate(bodies) if index not in wrong]
         outcomes = iter(
             await self._acceptor.accept_all(
@@ -68,11 +71,16 @@ class SendingService:
         answers: list[Accepted | SmsFoundationError] = []
         for index in range(len(bodies)):
             if index in wrong:
-                answers.append(wrong[index])
+                answers.append(ValidationError.of_field(*wrong[index]))
                 continue
             outcome = next(outcomes)
             answers.append(_conflict() if isinstance(outcome, IdempotencyConflict) else outcome)
         return answers
+
+    async def is_repetition(self, body: SendBody, *, client_id: str, idempotency_key: str | None = None) -> bool:
+        """Tell whether the key of `body`, or else `idempotency_key`, has made a message before."""
+        key = body.idempotency_key or idempotency_key
+        return key is not None and await self._acceptor.is_known(client_id, key)
 
     async def wait_for_provider(self, message_id: UUID, seconds: float) -> Progress:
         """Return when a provider has the message or refused it, or after `seconds`, with how far it is by then.
@@ -93,26 +101,25 @@ class SendingService:
             raise _failure(row)
         return Progress(status, row["provider_message_id"], row["num_segments"])
 
-    async def _check_conversations(self, bodies: Sequence[SendBody]) -> None:
-        for error in (await self._wrong_conversations(bodies)).values():
-            raise error
-
-    async def _wrong_conversations(self, bodies: Sequence[SendBody]) -> Mapping[int, ValidationError]:
-        wrong: dict[int, ValidationError] = {}
-        for index, body in enumerate(bodies):
-            if body.conversation_id is None:
-                continue
-            async with self._database.connection() as connection:
-                phone = await reading.find_conversation_phone(connection, body.conversation_id)
-            if phone != body.to:
+    async def _conversation_problems(self, bodies: Sequence[SendBody]) -> Mapping[int, Problem]:
+        """Return what is wrong with conversation_id, by position; nothing for those that are right or have none."""
+        named = [(index, body.conversation_id, body.to) for index, body in enumerate(bodies) if body.conversation_id]
+        if not named:
+            return {}
+        async with self._database.connection() as connection:
+            phones = await reading.find_conversation_phones(connection, [id_ for _, id_, _ in named])
+        problems = {}
+        for index, id_, recipient in named:
+            if (phone := phones.get(id_)) != recipient:
                 text = "is not known" if phone is None else "belongs to another number than `to`"
-                wrong[index] = ValidationError.of_field("conversation_id", text)
-        return wrong
+                problems[index] = ("conversation_id", text)
+        return problems
 
 
-def _check_key(body: SendBody, idempotency_key: str | None) -> None:
-    if body.idempotency_key is not None and idempotency_key not in (None, body.idempotency_key):
-        raise ValidationError.of_field("idempotency_key", "differs from the Idempotency-Key header")
+def _key_problems(body: SendBody, idempotency_key: str | None) -> list[Problem]:
+    if body.idempotency_key is None or idempotency_key in (None, body.idempotency_key):
+        return []
+    return [("idempotency_key", "differs from the Idempotency-Key header")]
 
 
 def _conflict() -> IdempotencyError:

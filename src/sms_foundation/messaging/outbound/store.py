@@ -26,13 +26,14 @@ SELECT m.id, m.delivery_status, m.provider_message_id, m.to_number, m.requested_
        extract(epoch FROM m.expires_at - now())::float8 AS left_s,
        EXISTS (SELECT FROM sms_opt_outs AS o WHERE o.phone_number_canonical = m.to_number) AS is_opted_out,
        (SELECT json_agg(json_build_array(a.number, a.provider, a.sender, a.outcome, a.started_at,
-                                         extract(epoch FROM now() - a.started_at)) ORDER BY a.number)
+                                         extract(epoch FROM now() - a.started_at), a.error_code) ORDER BY a.number)
         FROM sms_send_attempts AS a WHERE a.message_id = m.id)::text AS attempts
 FROM unnest($1::uuid[]) AS wanted(id) JOIN sms_messages AS m USING (id)
 """
 
 # Whoever inserts the next attempt first has the message: a process that believes to hold it, though its lease is over,
-# gets nothing here. One that was canceled meanwhile is not touched.
+# gets nothing here. One that was canceled meanwhile is not touched. (`IS TRUE` keeps the planner from walking through
+# the index of all messages without a provider's id.)
 _BEGIN = """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[])
@@ -41,7 +42,8 @@ WITH input AS MATERIALIZED (
     UPDATE sms_messages AS m
     SET delivery_status = 'sending', provider = i.provider, from_number = i.sender, updated_at = now()
     FROM input AS i
-    WHERE m.id = i.message_id AND m.delivery_status IN ('accepted', 'queued') AND m.provider_message_id IS NULL
+    WHERE m.id = i.message_id AND m.delivery_status IN ('accepted', 'queued')
+      AND (m.provider_message_id IS NULL) IS TRUE
     RETURNING m.id
 )
 INSERT INTO sms_send_attempts (message_id, number, provider, sender, reasons)
@@ -51,7 +53,11 @@ ON CONFLICT DO NOTHING
 RETURNING message_id
 """
 
-# `known` decides what an answer may still change: a callback can have been faster, and then what it said stands.
+_ENDS = f"""(r.status IN ({", ".join(f"'{status}'" for status in sorted(FINAL))})
+                   AND (r.outcome = 'sent' OR m.provider_message_id IS NULL))"""
+
+# A callback can have been faster than the answer: once the provider has named the message, what it says stands, and no
+# failure of a call can undo it. Work that goes on has begun anew: only failures in a row make a row dead.
 _FINISH = f"""
 WITH result AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -76,14 +82,11 @@ WITH result AS MATERIALIZED (
             ELSE m.delivery_status END,
         provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
         num_segments = coalesce(r.num_segments, m.num_segments),
-        error_code = CASE WHEN r.status = 'failed' THEN coalesce(m.error_code, r.error_code)
-                          ELSE m.error_code END,
-        error_message = CASE WHEN r.status = 'failed' THEN coalesce(m.error_message, r.error_message)
-                             ELSE m.error_message END,
+        error_code = CASE WHEN {_ENDS} THEN coalesce(m.error_code, r.error_code) ELSE m.error_code END,
+        error_message = CASE WHEN {_ENDS} THEN coalesce(m.error_message, r.error_message) ELSE m.error_message END,
         sent_at = CASE WHEN r.outcome = 'sent' THEN coalesce(m.sent_at, now()) ELSE m.sent_at END,
-        ended_at = CASE WHEN r.status IN ({", ".join(f"'{status}'" for status in sorted(FINAL))})
-                        THEN coalesce(m.ended_at, now()) ELSE m.ended_at END,
-        poll_at = CASE WHEN m.ended_at IS NULL THEN now() + r.poll_after END,
+        ended_at = CASE WHEN {_ENDS} THEN coalesce(m.ended_at, now()) ELSE m.ended_at END,
+        poll_at = CASE WHEN m.ended_at IS NULL THEN coalesce(now() + r.poll_after, m.poll_at) END,
         redact_at = coalesce(m.redact_at, now() + r.redact_after),
         price_micros = coalesce(r.price_micros, m.price_micros),
         price_currency = coalesce(r.price_currency, m.price_currency), updated_at = now()
@@ -104,6 +107,7 @@ WITH result AS MATERIALIZED (
 )
 UPDATE work AS w
 SET state = r.next, run_at = now() + r.delay, last_error = coalesce(r.error_kind, r.event_status),
+    attempts = CASE r.next WHEN 'due' THEN 0 ELSE w.attempts END,
     order_key = CASE WHEN r.is_skipped THEN NULL ELSE w.order_key END, lease_token = NULL, lease_until = NULL
 FROM result AS r
 WHERE w.id = r.work_id AND w.lease_token = r.lease_token AND r.next <> 'done'
@@ -114,7 +118,7 @@ WITH ended AS (
     UPDATE sms_messages AS m
     SET delivery_status = e.status, error_code = e.code, error_message = e.reason, ended_at = now(), updated_at = now()
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS e(id, status, code, reason)
-    WHERE m.id = e.id AND m.delivery_status IN ('accepted', 'queued') AND m.provider_message_id IS NULL
+    WHERE m.id = e.id AND m.delivery_status IN ('accepted', 'queued') AND (m.provider_message_id IS NULL) IS TRUE
     RETURNING m.id, e.status, e.code, e.reason
 )
 INSERT INTO sms_message_status_events (id, message_id, event_status, error_code, error_message)
@@ -157,6 +161,10 @@ FROM released WHERE m.id = released.id AND m.delivery_status = 'accepted'
 _TAKEN_IDS = "SELECT provider_message_id FROM sms_messages WHERE provider_message_id = ANY($2) AND provider = $1"
 
 
+NOT_CALLED = "not_called"
+"""Error code of an attempt whose turn passed before its call was made: the provider never heard of it."""
+
+
 class AttemptOutcome(StrEnum):
     """What came of one call to a provider; none while nobody knows."""
 
@@ -177,6 +185,7 @@ class PastAttempt:
     outcome: AttemptOutcome | None
     started_at: datetime
     age_s: float
+    error_code: str | None
 
     @property
     def is_open(self) -> bool:
@@ -212,11 +221,12 @@ class DueMessage:
 
     @property
     def failures(self) -> list[PastAttempt]:
-        """Attempts that came to nothing since the message was last put back by a person."""
+        """Calls that came to nothing since the message was last put back by a person."""
         return [
             each
             for each in self.attempts
             if each.outcome in (AttemptOutcome.FAILED, AttemptOutcome.ABSENT)
+            and each.error_code != NOT_CALLED
             and (self.requeued_at is None or each.started_at > self.requeued_at)
         ]
 
@@ -264,9 +274,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a message is never sent; `code` is ours and stable."""
+    """Why a message is never sent, which ends its work too; `code` is ours and stable."""
 
     message_id: UUID
+    work: Work
     status: MessageStatus
     code: str
     reason: str
@@ -309,8 +320,9 @@ def _attempts(text: str | None) -> tuple[PastAttempt, ...]:
             None if outcome is None else AttemptOutcome(outcome),
             datetime.fromisoformat(started_at),
             age_s,
+            error_code,
         )
-        for number, provider, sender, outcome, started_at, age_s in orjson.loads(text)
+        for number, provider, sender, outcome, started_at, age_s, error_code in orjson.loads(text)
     )
 
 
@@ -368,6 +380,8 @@ async def end(connection: Connection, endings: Sequence[Ending]) -> None:
             [each.code for each in endings],
             [each.reason for each in endings],
             [new_id() for _ in endings],
+            [each.work.id for each in endings],
+            [each.work.lease_token for each in endings],
         )
 
 

@@ -15,6 +15,7 @@ from sms_foundation.providers.base import (
     WebhookRequest,
     WebhookShape,
 )
+from sms_foundation.providers.callback import status_url_for
 from sms_foundation.providers.calls import (
     ask,
     form_body,
@@ -26,14 +27,13 @@ from sms_foundation.providers.calls import (
     send_once,
 )
 from sms_foundation.providers.errors import ErrorKind, ProviderError
-from sms_foundation.providers.generic.callback import status_url_for
 from sms_foundation.providers.generic.config import BearerAuthConfig, GenericConfig, LookUpConfig
 from sms_foundation.providers.generic.errors import refusal_of
-from sms_foundation.providers.generic.fields import FORM, JSON, all_fields, body_fields
 from sms_foundation.providers.generic.signature import check_signature
 from sms_foundation.providers.generic.template import fill_json, fill_text, fill_url, message_values
 from sms_foundation.providers.generic.webhook import parse_inbound, parse_status, read_receipt
 from sms_foundation.providers.json_object import JsonObject
+from sms_foundation.providers.webhook_fields import FORM, JSON, all_fields, body_fields
 
 __all__ = ["GenericConfig", "GenericProvider"]
 

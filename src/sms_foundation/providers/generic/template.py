@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from sms_foundation.providers.base import OutboundSms
 from sms_foundation.providers.errors import ErrorKind, ProviderError
-from sms_foundation.providers.generic.fields import without_plus
+from sms_foundation.providers.webhook_fields import without_plus
 
 MESSAGE_PLACEHOLDERS: Final = frozenset("to from to_digits from_digits body reference status_url".split())
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")

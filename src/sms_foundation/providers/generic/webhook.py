@@ -2,10 +2,11 @@
 
 from sms_foundation.core.segments import count_segments
 from sms_foundation.providers.base import InboundSms, MessageStatus, SendReceipt, StatusReport
+from sms_foundation.providers.callback import as_reference, reference_in_url
 from sms_foundation.providers.errors import WebhookParseError
-from sms_foundation.providers.generic.callback import as_reference, reference_in_url
 from sms_foundation.providers.generic.config import InboundConfig, StatusConfig
-from sms_foundation.providers.generic.fields import (
+from sms_foundation.providers.json_object import JsonObject
+from sms_foundation.providers.webhook_fields import (
     is_message_id,
     message_id,
     recipient_address,
@@ -13,7 +14,6 @@ from sms_foundation.providers.generic.fields import (
     status_word,
     with_plus,
 )
-from sms_foundation.providers.json_object import JsonObject
 
 
 def read_receipt(answer: JsonObject, message_id_path: str) -> SendReceipt | None:

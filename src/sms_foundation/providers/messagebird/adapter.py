@@ -20,11 +20,10 @@ from sms_foundation.providers.base import (
     WebhookRequest,
     WebhookShape,
 )
+from sms_foundation.providers.callback import signed_urls, status_url_for
 from sms_foundation.providers.calls import ask, json_body, read_object, refusal, send_once
 from sms_foundation.providers.config import BaseUrl, ProviderConfig
 from sms_foundation.providers.errors import ErrorKind, ProviderError, WebhookParseError
-from sms_foundation.providers.generic.callback import signed_urls, status_url_for
-from sms_foundation.providers.generic.fields import FORM, JSON, all_fields, without_plus
 from sms_foundation.providers.json_object import JsonObject
 from sms_foundation.providers.messagebird.errors import error_of_asking, error_of_send
 from sms_foundation.providers.messagebird.signature import SIGNATURE_HEADER, check_signature
@@ -34,6 +33,7 @@ from sms_foundation.providers.messagebird.webhook import (
     read_message_status,
     read_receipt,
 )
+from sms_foundation.providers.webhook_fields import FORM, JSON, all_fields, without_plus
 
 _PAGE_SIZE: Final = 100
 _MOST_PAGES_OF_A_LOOK_UP: Final = 10

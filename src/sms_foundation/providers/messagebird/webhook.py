@@ -8,9 +8,11 @@ from typing import Final
 
 from sms_foundation.core.segments import count_segments
 from sms_foundation.providers.base import InboundSms, MessageStatus, Price, SendReceipt, StatusReport
+from sms_foundation.providers.callback import as_reference
 from sms_foundation.providers.errors import WebhookParseError
-from sms_foundation.providers.generic.callback import as_reference
-from sms_foundation.providers.generic.fields import (
+from sms_foundation.providers.json_object import JsonObject, read_price
+from sms_foundation.providers.messagebird.errors import kind_of_delivery_error
+from sms_foundation.providers.webhook_fields import (
     is_message_id,
     message_id,
     recipient_address,
@@ -18,8 +20,6 @@ from sms_foundation.providers.generic.fields import (
     status_word,
     with_plus,
 )
-from sms_foundation.providers.json_object import JsonObject, read_price
-from sms_foundation.providers.messagebird.errors import kind_of_delivery_error
 
 _STATUSES: Final = {
     "scheduled": MessageStatus.SCHEDULED,

@@ -19,11 +19,10 @@ from sms_foundation.providers.base import (
     WebhookRequest,
     WebhookShape,
 )
+from sms_foundation.providers.callback import status_url_for
 from sms_foundation.providers.calls import ask, json_body, read_object, refusal, send_once
 from sms_foundation.providers.config import BaseUrl, ProviderConfig
 from sms_foundation.providers.errors import ErrorKind, ProviderError, WebhookParseError
-from sms_foundation.providers.generic.callback import status_url_for
-from sms_foundation.providers.generic.fields import JSON, parse_json
 from sms_foundation.providers.json_object import JsonObject
 from sms_foundation.providers.telnyx.errors import error_of_asking, error_of_send
 from sms_foundation.providers.telnyx.signature import (
@@ -33,6 +32,7 @@ from sms_foundation.providers.telnyx.signature import (
     read_public_key,
 )
 from sms_foundation.providers.telnyx.webhook import parse_inbound, parse_status, read_message_status, read_receipt
+from sms_foundation.providers.webhook_fields import JSON, parse_json
 
 _NOTHING: Final[tuple[InboundSms, ...]] = ()
 

@@ -12,8 +12,8 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from sms_foundation.providers.callback import check_recent
 from sms_foundation.providers.errors import NotAuthenticError
-from sms_foundation.providers.generic.callback import check_recent
 
 SIGNATURE_HEADER: Final = b"telnyx-signature-ed25519"
 TIMESTAMP_HEADER: Final = b"telnyx-timestamp"

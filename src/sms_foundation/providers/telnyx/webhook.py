@@ -8,17 +8,17 @@ from typing import Final
 
 from sms_foundation.core.segments import count_segments
 from sms_foundation.providers.base import InboundSms, Media, MessageStatus, Price, SendReceipt, StatusReport
+from sms_foundation.providers.callback import reference_in_url
 from sms_foundation.providers.errors import WebhookParseError
-from sms_foundation.providers.generic.callback import reference_in_url
-from sms_foundation.providers.generic.fields import (
+from sms_foundation.providers.json_object import JsonObject, read_price
+from sms_foundation.providers.telnyx.errors import kind_of_delivery_error
+from sms_foundation.providers.webhook_fields import (
     is_message_id,
     message_id,
     recipient_address,
     sender_address,
     status_word,
 )
-from sms_foundation.providers.json_object import JsonObject, read_price
-from sms_foundation.providers.telnyx.errors import kind_of_delivery_error
 
 _RECEIVED: Final = "message.received"
 _OUTBOUND_EVENTS: Final = frozenset({"message.sent", "message.finalized"})

@@ -29,6 +29,7 @@ from sms_foundation.providers.base import (
 from sms_foundation.providers.calls import ask, form_body, kind_when_asking, read_object, refusal, send_once
 from sms_foundation.providers.config import BaseUrl, ProviderConfig
 from sms_foundation.providers.errors import ErrorKind, ProviderError
+from sms_foundation.providers.form import Pairs, parse_form
 from sms_foundation.providers.json_object import JsonObject
 from sms_foundation.providers.twilio import webhook
 from sms_foundation.providers.twilio.authenticity import (
@@ -205,8 +206,8 @@ class TwilioProvider:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    def _authentic_pairs(self, request: WebhookRequest) -> webhook.Pairs:
-        pairs = webhook.parse_form(request.body)
+    def _authentic_pairs(self, request: WebhookRequest) -> Pairs:
+        pairs = parse_form(request.body)
         self._authenticator.check(
             path_and_query=request.path_and_query,
             pairs=pairs,

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 
 from sms_foundation.providers.errors import NotAuthenticError
+from sms_foundation.providers.form import Pairs
 from sms_foundation.providers.twilio.signature import verify_signature
-from sms_foundation.providers.twilio.webhook import Pairs, account_sid
+from sms_foundation.providers.twilio.webhook import account_sid
 
 SIGNATURE_HEADER = b"x-twilio-signature"
 # Announces another algorithm or key than the account's token. Source: twilio-python 9.13.0, request_validator.py.

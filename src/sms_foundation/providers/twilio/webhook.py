@@ -5,14 +5,13 @@ https://www.twilio.com/docs/messaging/guides/track-outbound-message-status (stat
 """
 
 import base64
-from functools import lru_cache
-from urllib.parse import unquote_to_bytes
 
 import orjson
 
 from sms_foundation.providers.base import InboundSms, Media, StatusReport
 from sms_foundation.providers.base import parse_status as word_to_status
 from sms_foundation.providers.errors import WebhookParseError
+from sms_foundation.providers.form import Pairs, printable
 from sms_foundation.providers.twilio.errors import kind_of_delivery_error
 
 PROVIDER = "twilio"
@@ -20,34 +19,8 @@ PROVIDER = "twilio"
 # Longer ones are no address or SID of any kind, and would not fit an index.
 _MAX_ID_LENGTH = 128
 _MAX_ADDRESS_LENGTH = 320
-_SHORT = 40
 _MAX_MEDIA = 100  # Twilio sends at most 10
 _STATUS_FIELDS = ("MessageStatus", "SmsStatus")
-
-Pairs = list[tuple[str, str]]
-
-
-def parse_form(body: bytes) -> Pairs:
-    """Decode an urlencoded form into (name, value) pairs: blanks, repeats and order kept.
-
-    Bytes that are not UTF-8 survive as `surrogateescape`, so that what was signed can be checked and shown exactly.
-    """
-    # Twice as fast as urllib's parse_qsl, which decodes names and plain values as well; tests hold the two together.
-    pairs = []
-    for pair in body.decode("latin-1").split("&"):
-        name, _, value = pair.partition("=")
-        if pair:
-            name = _unquote_again(name) if len(name) <= _SHORT else _unquote(name)
-            pairs.append((name, _unquote_again(value) if len(value) <= _SHORT else _unquote(value)))
-    return pairs
-
-
-def _unquote(part: str) -> str:
-    return unquote_to_bytes(part.replace("+", " ").encode("latin-1")).decode("utf-8", "surrogateescape")
-
-
-# Names, the organisation's number, places and the numbers of those who text most come again and again.
-_unquote_again = lru_cache(maxsize=8192)(_unquote)
 
 
 def parse_inbound(pairs: Pairs, *, provider: str = PROVIDER) -> InboundSms:
@@ -99,13 +72,6 @@ def parse_status(pairs: Pairs, *, provider: str = PROVIDER, reference: str | Non
 def account_sid(pairs: Pairs) -> str:
     """Return the AccountSid of a webhook, "" when it has none."""
     return next((value for name, value in pairs if name == "AccountSid"), "")
-
-
-def printable(text: str) -> str:
-    """Return `text` as PostgreSQL can store it: NUL and bytes that were not UTF-8 become U+FFFD."""
-    if "\0" not in text and text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def _first_values(pairs: Pairs) -> dict[str, str]:

@@ -20,15 +20,15 @@ from sms_foundation.providers.base import (
     WebhookRequest,
     WebhookShape,
 )
+from sms_foundation.providers.callback import status_url
 from sms_foundation.providers.calls import form_body, kind_of_status, read_object, refusal, send_once
 from sms_foundation.providers.config import BaseUrl, ProviderConfig
 from sms_foundation.providers.errors import ErrorKind, ProviderError
-from sms_foundation.providers.generic.callback import status_url
-from sms_foundation.providers.generic.fields import FORM, JSON, flat_pairs, pairs_as_object, without_plus
 from sms_foundation.providers.json_object import JsonObject
 from sms_foundation.providers.vonage.errors import kind_of_part_status
 from sms_foundation.providers.vonage.signature import SIGNATURE_FIELD, SignatureMethod, check_signature
 from sms_foundation.providers.vonage.webhook import parse_inbound, parse_status, read_receipt
+from sms_foundation.providers.webhook_fields import FORM, JSON, flat_pairs, pairs_as_object, without_plus
 
 _TTL_MS: Final = (20_000, 604_800_000)
 _LONGEST_CALLBACK: Final = 100

@@ -13,9 +13,9 @@ from datetime import datetime
 from hashlib import md5
 from typing import Final, Literal
 
+from sms_foundation.providers.callback import check_recent
 from sms_foundation.providers.errors import NotAuthenticError
-from sms_foundation.providers.generic.callback import check_recent
-from sms_foundation.providers.twilio.webhook import Pairs
+from sms_foundation.providers.form import Pairs
 
 SIGNATURE_FIELD: Final = "sig"
 _TIMESTAMP_FIELD: Final = "timestamp"

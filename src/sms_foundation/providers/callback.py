@@ -6,7 +6,7 @@ from typing import Final
 
 from sms_foundation.providers.base import WebhookRequest
 from sms_foundation.providers.errors import NotAuthenticError
-from sms_foundation.providers.generic.fields import query_fields
+from sms_foundation.providers.webhook_fields import query_fields
 
 _LONGEST_REFERENCE: Final = 40  # OutboundSms.reference
 

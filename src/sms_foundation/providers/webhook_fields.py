@@ -6,8 +6,8 @@ import orjson
 
 from sms_foundation.providers.base import WebhookRequest
 from sms_foundation.providers.errors import WebhookParseError
+from sms_foundation.providers.form import Pairs, parse_form, printable
 from sms_foundation.providers.json_object import JsonObject
-from sms_foundation.providers.twilio.webhook import Pairs, parse_form, printable
 
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from sms_foundation.providers.base import WebhookRequest
 from sms_foundation.providers.errors import WebhookParseError
-from sms_foundation.providers.generic.fields import (
+from sms_foundation.providers.json_object import JsonObject
+from sms_foundation.providers.webhook_fields import (
     all_fields,
     body_fields,
     flat_pairs,
@@ -17,7 +18,6 @@ from sms_foundation.providers.generic.fields import (
     sender_address,
     with_plus,
 )
-from sms_foundation.providers.json_object import JsonObject
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json; charset=utf-8"
