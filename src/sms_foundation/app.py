@@ -18,6 +18,7 @@ from sms_foundation.core.config import LOCAL_AUTH_TOKEN, Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
 from sms_foundation.core.web.auth import internal_access
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
+from sms_foundation.core.web.direct import direct_routes
 from sms_foundation.core.web.errors import install_error_handlers
 from sms_foundation.core.web.health import Check, CheckResult, State, health_router
 from sms_foundation.core.web.openapi import document_api
@@ -56,7 +57,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_core(settings, url, is_edge_busy=load.is_busy) as core:
-            messages, acceptor = _install_edge(app, webhooks, settings, core, readiness)
+            messages, acceptor = _install_edge(app, hot_paths, settings, core, readiness)
             schema = await _start_migrating(core.database) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
             warming = asyncio.create_task(_warm_up(core.database))
@@ -82,7 +83,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
                 await core.stop(settings.shutdown_timeout_s * 0.2)
                 log.info("service.stopped")
 
-    webhooks: dict[str, ASGIApp] = {}
+    hot_paths: dict[str, ASGIApp] = {}
 
     app = FastAPI(
         title="SMS Foundation",
@@ -91,18 +92,18 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
         redirect_slashes=False,  # a redirected webhook would carry a signature of another URL
     )
     install_error_handlers(app)
-    return RequestContext(_WebhooksFirst(webhooks, app), load)
+    return RequestContext(_HotPathsFirst(hot_paths, app), load)
 
 
-class _WebhooksFirst:
-    """Hands webhooks to their endpoints by exact path, everything else to FastAPI."""
+class _HotPathsFirst:
+    """Hands webhooks and sends to their endpoints by exact path, everything else to FastAPI."""
 
-    def __init__(self, webhooks: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
-        self._webhooks = webhooks
+    def __init__(self, endpoints: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
+        self._endpoints = endpoints
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._webhooks.get(scope["path"]) if scope["type"] == "http" else None
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
         if endpoint is None:
             await self._rest(scope, receive, send)
         else:
@@ -146,7 +147,7 @@ async def _bring_schema_up_to_date(database: Database, has_tried: asyncio.Event)
 
 
 def _install_edge(
-    app: FastAPI, webhooks: dict[str, ASGIApp], settings: Settings, core: Core, readiness: "_Readiness"
+    app: FastAPI, hot_paths: dict[str, ASGIApp], settings: Settings, core: Core, readiness: "_Readiness"
 ) -> tuple[MessageStore, MessageAcceptor]:
     database = core.database
     messages = MessageStore(
@@ -159,7 +160,7 @@ def _install_edge(
     acceptor = MessageAcceptor(database, timeout_s=settings.webhook_timeout_s, on_accepted=core.sender.wake)
     sending = SendingService(database, acceptor, _sending_limits(settings, core), wake=core.sender.wake)
     providers = list(core.providers.values()) if settings.public_base_urls else []
-    webhooks.update(
+    hot_paths.update(
         webhook_routes(
             providers,
             messages,
@@ -173,8 +174,11 @@ def _install_edge(
         log.warning("webhooks.off", reason="no provider is configured, or PUBLIC_BASE_URL is not set")
     check_access = internal_access(settings)
     app.include_router(history_router(database, check_access, default_region=settings.default_region))
-    app.include_router(sending_router(database, sending, check_access))
-    app.include_router(compat_router(sending, check_access))
+    sends = sending_router(database, sending, check_access)
+    old_sends = compat_router(sending, check_access)
+    hot_paths.update(direct_routes(sends, ["/v1/sms/send"]) | direct_routes(old_sends, ["/sms/send"]))
+    app.include_router(sends)
+    app.include_router(old_sends)
     app.include_router(
         health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
     )

@@ -540,7 +540,9 @@ class TestReconcile:
                 if waits and waits[0][0] > timedelta(seconds=200):
                     break
                 await asyncio.sleep(0.02)
-            rows = await database.pool.fetch("SELECT attempts, unique_key, run_at - now() AS wait FROM work")
+            rows = await database.pool.fetch(
+                "SELECT attempts, unique_key, run_at - now() AS wait FROM work WHERE kind = $1", RECONCILE
+            )
         assert [(row["attempts"], row["unique_key"]) for row in rows] == [(0, RECONCILE)]
         assert timedelta(seconds=200) < rows[0]["wait"] <= timedelta(seconds=300)
 

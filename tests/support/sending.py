@@ -1,7 +1,6 @@
 """Messages sent through a service that runs as a process, and what the simulator knows of them."""
 
 import asyncio
-import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,10 +136,3 @@ def assert_each_once_and_in_order(campaign: Campaign, record: Sequence[dict[str,
     for text in campaign.texts:
         expected[text.recipient].append(text.body)
     assert by_phone == expected
-
-
-def moments(seed: int, kills: int, total: int) -> list[tuple[int, float]]:
-    """Return when to kill, drawn with `seed`: after so many messages are sent, and so many seconds more."""
-    chance = random.Random(seed)
-    counts = sorted(chance.sample(range(total // 50, total - total // 10), kills))
-    return [(count, chance.uniform(0, 0.2)) for count in counts]

@@ -16,14 +16,13 @@ from sms_foundation.core.web.bodies import describe_body, read_body, read_json, 
 from sms_foundation.core.web.errors import ErrorEnvelope
 from sms_foundation.messaging.outbound.accept import Accepted
 from sms_foundation.messaging.outbound.requests import Recipient, SendBody, SendingLimits, Text
-from sms_foundation.messaging.outbound.router import MAX_BODY_BYTES, answer_send
+from sms_foundation.messaging.outbound.router import MAX_BODY_BYTES, SEND_ERRORS, answer_send
 from sms_foundation.messaging.outbound.service import Progress, SendingService
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
+    **SEND_ERRORS,
     400: {"model": ErrorEnvelope, "description": "The text is empty, or the number is none"},
     401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
-    413: {"model": ErrorEnvelope, "description": "The body is larger than anything that could be asked for"},
-    422: {"model": ErrorEnvelope, "description": "The body is not JSON"},
     503: {"model": ErrorEnvelope, "description": "Nothing was accepted; send it again"},
 }
 

@@ -6,6 +6,7 @@ channel address such as `whatsapp:+14155550123`. Every function takes any text w
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NewType
 from urllib.parse import unquote
 
@@ -83,6 +84,7 @@ def is_short_code(address: str) -> bool:
     return _is_short_code(address) is not None
 
 
+@lru_cache(maxsize=1024)  # an organisation has few senders, and each message asks
 def sender_type(address: str) -> SenderType:
     """Return what kind of sender a canonical address is; behind a channel prefix it counts as the number it is."""
     number = bare_number(address)

@@ -62,7 +62,11 @@ class Enrichment:
         if is_keyword(message.content):
             async with self._database.connection() as connection:
                 await apply_keyword(
-                    connection, phone=message.phone, own_number=message.own_number, text=message.content
+                    connection,
+                    work.ref_id,
+                    phone=message.phone,
+                    own_number=message.own_number,
+                    text=message.content,
                 )
         language, confidence = detect(message.content)
         LANGUAGES.labels(language).inc()
@@ -111,6 +115,8 @@ class Enrichment:
 
     async def reconcile(self, _work: Work) -> Outcome:
         """Enqueue a lookup for every recently active number without a tenant; recurring."""
+        if self._lookup.health().state is MonitorState.NOT_CONFIGURED:
+            return Again(self._reconcile_every)
         await enqueue_lookups(self._database, active_within=RECONCILE_ACTIVE_WITHIN)
         return Again(self._reconcile_every)
 

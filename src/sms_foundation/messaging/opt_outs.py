@@ -30,6 +30,13 @@ JOIN sms_messages AS m USING (provider, provider_message_id)
 _RECORD = """
 INSERT INTO sms_opt_outs (phone_number_canonical, sender, source) VALUES ($1, $2, 'keyword') ON CONFLICT DO NOTHING
 """
+# Texts are looked at in any order, and again when something fails: the last one counts.
+_HAS_LATER_KEYWORD = """
+SELECT EXISTS (
+    SELECT FROM sms_messages AS m JOIN sms_messages AS later USING (conversation_id)
+    WHERE m.id = $1 AND later.conversation_seq > m.conversation_seq AND later.direction = 'inbound'
+      AND later.to_number = m.to_number AND upper(btrim(later.message_content, E' \\t\\r\\n')) = ANY($2))
+"""
 _FORGET = "DELETE FROM sms_opt_outs WHERE phone_number_canonical = $1 AND sender = $2"
 
 
@@ -60,10 +67,14 @@ def is_keyword(text: str) -> bool:
     return text.strip().upper() in STOP_WORDS | START_WORDS
 
 
-async def apply_keyword(connection: Connection, *, phone: str, own_number: str, text: str) -> None:
-    """Take STOP and START, texted by `phone` to `own_number`, at their word; any other text changes nothing."""
+async def apply_keyword(connection: Connection, message_id: UUID, *, phone: str, own_number: str, text: str) -> None:
+    """Take STOP and START, texted by `phone` to `own_number`, at their word; any other text changes nothing.
+
+    Idempotent, also after a later word of the same phone has been applied.
+    """
     word = text.strip().upper()
-    if word in STOP_WORDS:
-        await connection.execute(_RECORD, phone, own_number)
-    elif word in START_WORDS:
-        await connection.execute(_FORGET, phone, own_number)
+    if word not in STOP_WORDS | START_WORDS:
+        return
+    if await connection.fetchval(_HAS_LATER_KEYWORD, message_id, list(STOP_WORDS | START_WORDS)):
+        return
+    await connection.execute(_RECORD if word in STOP_WORDS else _FORGET, phone, own_number)

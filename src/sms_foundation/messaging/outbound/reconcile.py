@@ -4,17 +4,18 @@ Callbacks get lost, a service is down for an hour: so messages without an end ar
 provider has and we do not are stored as if they had just arrived. What this repairs is counted, and should stay 0.
 """
 
+import asyncio
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from uuid import UUID
 
 import asyncpg
 import structlog
 
-from sms_foundation.core.clock import utc_now
+from sms_foundation.core.clock import monotonic, utc_now
 from sms_foundation.core.db import Connection, Database
 from sms_foundation.core.ids import NIL
 from sms_foundation.core.phone import canonical_address
@@ -33,6 +34,10 @@ log = structlog.get_logger(__name__)
 
 _BATCH = 100
 _BATCHES_AT_ONCE = 20
+_AT_ONCE = 8
+# A round ends after so long, and goes on with the next one: a handler has half a lease.
+_ROUND_S = 10.0
+_NEXT_ROUND = timedelta(seconds=1)
 # A message without an end for so long will not get one any more.
 # Source: https://www.twilio.com/docs/messaging/guides/outbound-message-logging (statuses come within hours)
 _ASK_NO_LONGER_AFTER = timedelta(days=3)
@@ -78,6 +83,7 @@ class Report:
     """What one round did so far.
 
     `stopped` names the providers that were asked no further, `errors` why some were not asked about everything.
+    `until`: nothing more is begun then (monotonic seconds).
     """
 
     asked: int = 0
@@ -89,6 +95,11 @@ class Report:
     stopped: set[str] = field(default_factory=set)
     errors: dict[str, ErrorKind] = field(default_factory=dict)
     silences: Counter[str] = field(default_factory=Counter)
+    until: float = math.inf
+
+    @property
+    def is_over(self) -> bool:
+        return monotonic() >= self.until
 
 
 def recurring_messaging_work() -> list[NewWork]:
@@ -127,13 +138,13 @@ class Reconciliation:
 
     async def reconcile(self, _work: Work) -> Outcome:
         """Ask about what is due, look for missed texts of the last rounds, forget what is not to be kept; recurring."""
-        report = Report()
+        report = Report(until=monotonic() + _ROUND_S)
         await self.poll_due(report)
         await self.fetch_inbound(utc_now() - 3 * self._every - _ON_THEIR_WAY, report)
         await self.redact_due(report)
         if report.repaired_statuses or report.repaired_inbound:
             log.warning("reconcile.repaired", statuses=report.repaired_statuses, inbound=report.repaired_inbound)
-        return Again(self._every)
+        return Again(_NEXT_ROUND if report.is_over else self._every)
 
     async def reconcile_since(self, since: datetime, report: Report) -> None:
         """Ask about every message without an end that was sent since then, and look for texts missed since then."""
@@ -157,7 +168,7 @@ class Reconciliation:
             async with self._database.connection() as connection:
                 rows = await connection.fetch(_TO_POLL, self._names(report), _BATCH)
             await self._poll(rows, report)
-            if len(rows) < _BATCH:
+            if len(rows) < _BATCH or report.is_over:
                 break
 
     async def fetch_inbound(self, since: datetime, report: Report) -> None:
@@ -181,37 +192,42 @@ class Reconciliation:
         """Replace contents whose time is over by their hash, here and, once the message has ended, at the provider."""
         for _ in range(_BATCHES_AT_ONCE):
             async with self._database.connection() as connection:
-                rows = await connection.fetch(_TO_REDACT, _BATCH)
+                rows = await connection.fetch(_TO_REDACT, _AT_ONCE)
             if not rows:
                 return
-            again = [await self._redact_at_provider(row, report) for row in rows]
+            again = await asyncio.gather(*(self._redact_at_provider(row, report) for row in rows))
             async with self._database.transaction() as connection:
                 ids = [row["id"] for row in rows]
                 await connection.execute(_REDACT, ids, [_hashed(row["message_content"]) for row in rows], again)
                 await connection.execute(_REDACT_ATTEMPTS, ids)
             report.redacted += len(rows)
+            if report.is_over:
+                return
 
     async def _poll(self, rows: Sequence[asyncpg.Record], report: Report) -> None:
-        asked: list[UUID] = []
-        for row in rows:
-            name = row["provider"]
-            if name in report.stopped:
-                continue
-            try:
-                status = await self._providers[name].fetch_status(row["provider_message_id"])
-            except ProviderError as error:
-                report.unanswered += 1
-                self._note_error(name, error, report, what="status")
-                continue
-            finally:
-                asked.append(row["id"])
-            report.asked += 1
-            report.silences[name] = 0
-            if status is not None and await self._receipts.apply(status) is ReceiptOutcome.APPLIED:
-                report.repaired_statuses += 1
-                REPAIRED.labels("status").inc()
-        async with self._database.connection() as connection:
-            await connection.execute(_POLLED, asked, self._policy.poll_after, _ASK_NO_LONGER_AFTER)
+        """Ask about `rows`, a few at a time, and note after each few that they were asked about."""
+        for start in range(0, len(rows), _AT_ONCE):
+            if report.is_over:
+                return
+            few = [row for row in rows[start : start + _AT_ONCE] if row["provider"] not in report.stopped]
+            await asyncio.gather(*(self._ask_about(row, report) for row in few))
+            async with self._database.connection() as connection:
+                asked = [row["id"] for row in few]
+                await connection.execute(_POLLED, asked, self._policy.poll_after, _ASK_NO_LONGER_AFTER)
+
+    async def _ask_about(self, row: asyncpg.Record, report: Report) -> None:
+        name = row["provider"]
+        try:
+            status = await self._providers[name].fetch_status(row["provider_message_id"])
+        except ProviderError as error:
+            report.unanswered += 1
+            self._note_error(name, error, report, what="status")
+            return
+        report.asked += 1
+        report.silences[name] = 0
+        if status is not None and await self._receipts.apply(status) is ReceiptOutcome.APPLIED:
+            report.repaired_statuses += 1
+            REPAIRED.labels("status").inc()
 
     async def _store_missing(self, name: str, batch: Sequence[InboundSms], report: Report) -> None:
         if not batch:

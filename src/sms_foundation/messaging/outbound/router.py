@@ -48,9 +48,16 @@ from sms_foundation.providers.base import MessageStatus
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "A field is wrong; `details.fields` names each"},
     401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
-    413: {"model": ErrorEnvelope, "description": "The body is larger than anything that could be asked for"},
+    503: {"model": ErrorEnvelope, "description": "Nothing was done; ask again"},
+}
+_TOO_LARGE: dict[int | str, dict[str, Any]] = {
+    413: {"model": ErrorEnvelope, "description": "The body is larger than anything that could be asked for"}
+}
+_NOT_JSON: dict[int | str, dict[str, Any]] = {422: {"model": ErrorEnvelope, "description": "The body is not JSON"}}
+SEND_ERRORS: dict[int | str, dict[str, Any]] = {
+    **_TOO_LARGE,
     422: {"model": ErrorEnvelope, "description": "The body is not JSON, or the idempotency key means something else"},
-    503: {"model": ErrorEnvelope, "description": "Nothing was accepted; send it again"},
+    502: {"model": ErrorEnvelope, "description": "With `Prefer: wait`: no provider took it"},
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope, "description": "No such message"}}
 _CONFLICT: dict[int | str, dict[str, Any]] = {
@@ -99,7 +106,7 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
         response_model=SendAnswer,
         summary="Send a message",
         openapi_extra={**describe_body(SendBody), "parameters": [_KEY_HEADER, _PREFER_HEADER]},
-        responses={502: {"model": ErrorEnvelope, "description": "With `Prefer: wait`: no provider took it"}},
+        responses=SEND_ERRORS,
     )
     async def send(request: Request) -> Response:
         """Accept a message: it is stored when this answers, and sent in its turn. See `GET /v1/sms/{request_id}`."""
@@ -113,6 +120,7 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
         response_model=BatchAnswer,
         summary="Send many messages",
         openapi_extra=describe_body(BatchBody),
+        responses={**_TOO_LARGE, **_NOT_JSON},
     )
     async def send_batch(request: Request) -> Response:
         """Accept up to 1,000 messages in one transaction; each has its own result, and a wrong one harms no other."""
@@ -134,7 +142,11 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
         )
 
     @router.post(
-        "/preview", response_model=PreviewAnswer, summary="Look at a text", openapi_extra=describe_body(PreviewBody)
+        "/preview",
+        response_model=PreviewAnswer,
+        summary="Look at a text",
+        openapi_extra=describe_body(PreviewBody),
+        responses={**_TOO_LARGE, **_NOT_JSON},
     )
     async def preview_text(request: Request) -> Response:
         """Return encoding, segments, what forces UCS-2, and the text after smart encoding. Nothing is stored."""
@@ -194,7 +206,7 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     @router.patch(
         "/{request_id}",
         response_model=SmsDetail,
-        responses={**_NOT_FOUND, **_CONFLICT},
+        responses={**_NOT_FOUND, **_CONFLICT, **_NOT_JSON},
         dependencies=guarded,
         summary="Move a scheduled message",
     )
@@ -220,7 +232,7 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     @router.post(
         "/{request_id}/retry",
         response_model=SmsDetail,
-        responses={**_NOT_FOUND, **_CONFLICT},
+        responses={**_NOT_FOUND, **_CONFLICT, **_NOT_JSON},
         dependencies=guarded,
         summary="Try a failed message again",
     )
