@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation import __version__
 from sms_foundation.compat.router import compat_router
-from sms_foundation.core.config import LOCAL_AUTH_TOKEN, Settings
+from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
 from sms_foundation.core.web.auth import internal_access
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
@@ -28,6 +28,7 @@ from sms_foundation.enrichment.language import detect
 from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
 from sms_foundation.messaging.ingest import MessageStore
 from sms_foundation.messaging.outbound.accept import MessageAcceptor
+from sms_foundation.messaging.outbound.health import is_available
 from sms_foundation.messaging.outbound.requests import SendingLimits
 from sms_foundation.messaging.outbound.router import sending_router
 from sms_foundation.messaging.outbound.service import SendingService
@@ -227,10 +228,18 @@ def _checks(settings: Settings, core: Core) -> dict[str, Check]:
         return CheckResult(State.OK) if problem is None else CheckResult(State.DOWN, {"error": problem})
 
     async def check_twilio() -> CheckResult:
-        if not settings.twilio_auth_tokens:
+        if not any(config.kind == "twilio" for config in core.configs):
             return CheckResult(State.NOT_CONFIGURED)
-        is_simulated = settings.twilio_auth_tokens[0] == LOCAL_AUTH_TOKEN
-        return CheckResult(State.OK, {"credentials": "simulator" if is_simulated else "configured"})
+        return CheckResult(State.OK, {"credentials": "simulator" if settings.uses_simulator else "configured"})
+
+    async def check_providers() -> CheckResult:
+        states = await core.states.read()
+        now = core.states.now()
+        sending = {config.name: is_available(states[config.name], now) for config in core.configs if config.weight}
+        if not sending:
+            return CheckResult(State.NOT_CONFIGURED)
+        details = {name: "available" if is_up else "in_trouble" for name, is_up in sending.items()}
+        return CheckResult(State.OK if all(sending.values()) else State.DEGRADED, {"providers": details})
 
     async def check_backlog() -> CheckResult:
         async with core.database.connection() as connection:
@@ -243,6 +252,7 @@ def _checks(settings: Settings, core: Core) -> dict[str, Check]:
     return {
         "database": check_database,
         "twilio": check_twilio,
+        "providers": check_providers,
         "collections_monitor": lambda: _check_monitor(core.lookup),
         "work": check_backlog,
     }

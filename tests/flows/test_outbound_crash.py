@@ -20,6 +20,7 @@ from tests.support.sending import (
     unlimited_providers,
     until_sent,
 )
+from tests.support.service import BASE_URL
 
 # SMS_CRASH_TEST_MESSAGES=5000 is the full size, about a minute.
 MESSAGES = int(os.environ.get("SMS_CRASH_TEST_MESSAGES", "1000"))
@@ -54,6 +55,7 @@ async def stage(processes: Processes, database_url: DatabaseUrl) -> Stage:
     await set_fault(simulator, "lost_receipts", share=0.1)
     environment = {
         "DATABASE_URL": database_url.dsn,
+        "PUBLIC_BASE_URL": BASE_URL,
         "PROVIDERS": unlimited_providers(simulator),
         "UNKNOWN_SETTLE_S": "2",
         "WORK_LEASE_S": "2",

@@ -41,10 +41,11 @@ class HttpServer:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[HttpServer]:
-    """Serve `app`, its lifespan included, in this event loop on a free port."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+async def serving(app: ASGIApp, listener: socket.socket | None = None) -> AsyncIterator[HttpServer]:
+    """Serve `app`, its lifespan included, in this event loop: on `listener`, or on a free port."""
+    if listener is None:
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(
         app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False
     )

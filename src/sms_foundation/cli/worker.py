@@ -14,10 +14,11 @@ commands = typer.Typer(add_completion=False)
 
 @commands.command()
 def worker() -> None:
-    """Run background work alone: tenant lookups, languages, receipts that came too early, reconciliation.
+    """Run background work alone: sending, tenant lookups, languages, receipts that came too early, reconciliation.
 
     Any number of workers and services share one database; each piece of work is run by one of them. With workers apart,
-    services can be started with WORK_IN_PROCESS=false. SIGTERM finishes or hands back what is under way.
+    services can be started with WORK_IN_PROCESS=false. Give both the same settings: providers report to the services
+    under the PUBLIC_BASE_URL of whoever sent. SIGTERM finishes or hands back what is under way.
     """
     end_on_signals()
     settings = load_settings()

@@ -55,12 +55,30 @@ class TestHealth:
         assert {name: each["state"] for name, each in dependencies.items()} == {
             "database": "ok",
             "twilio": "ok",
+            "providers": "ok",
             "collections_monitor": "not_configured",
             "work": "ok",
         }
         assert all(each["latency_ms"] >= 0 for each in dependencies.values())
         assert dependencies["twilio"]["credentials"] == "simulator"
         assert dependencies["work"].keys() >= {"due", "oldest_due_s", "dead"}
+
+    async def test_provider_in_trouble_is_named_and_no_reason_to_restart(
+        self, service: Service, database: Database
+    ) -> None:
+        await answer(service, "/health")  # its row is there now
+        await database.pool.execute(
+            "UPDATE sms_providers SET circuit = 'open', circuit_until = now() + interval '1 hour' WHERE name = 'vonage'"
+        )
+
+        async def is_seen() -> bool:
+            return (await answer(service, "/health"))[1]["dependencies"]["providers"]["state"] == "degraded"  # type: ignore[index]
+
+        await eventually(is_seen, "the open circuit is seen")
+        status, body = await answer(service, "/health")
+        assert (status, body["ok"]) == (200, True)
+        assert body["dependencies"]["providers"]["providers"]["vonage"] == "in_trouble"  # type: ignore[index]
+        assert body["dependencies"]["providers"]["providers"]["twilio"] == "available"  # type: ignore[index]
 
     async def test_dead_and_old_work_is_a_reason_to_look(self, service: Service, database: Database) -> None:
         async with database.transaction() as connection:

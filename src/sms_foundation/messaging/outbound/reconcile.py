@@ -190,7 +190,7 @@ class Reconciliation:
 
     async def redact_due(self, report: Report) -> None:
         """Replace contents whose time is over by their hash, here and, once the message has ended, at the provider."""
-        for _ in range(_BATCHES_AT_ONCE):
+        while True:
             async with self._database.connection() as connection:
                 rows = await connection.fetch(_TO_REDACT, _AT_ONCE)
             if not rows:

@@ -87,7 +87,8 @@ class Resolver:
         if not found:
             return None
         async with self._database.connection() as connection:
-            taken = await store.taken_ids(connection, provider.name, [each.provider_message_id for each in found])
+            ids = [each.provider_message_id for each in found]
+            taken = await store.taken_ids(connection, provider.name, ids, message_id=message.id)
         return next((each for each in found if each.provider_message_id not in taken), None)
 
     def _still_unknown(self, work: Work, message: DueMessage, attempt: PastAttempt, age: timedelta) -> Finished:

@@ -158,7 +158,9 @@ UPDATE sms_messages AS m SET delivery_status = 'queued', updated_at = now()
 FROM released WHERE m.id = released.id AND m.delivery_status = 'accepted'
 """
 
-_TAKEN_IDS = "SELECT provider_message_id FROM sms_messages WHERE provider_message_id = ANY($2) AND provider = $1"
+_TAKEN_IDS = """
+SELECT provider_message_id FROM sms_messages WHERE provider_message_id = ANY($2) AND provider = $1 AND id <> $3
+"""
 
 
 NOT_CALLED = "not_called"
@@ -405,7 +407,9 @@ async def release(connection: Connection, work: Work) -> None:
     await connection.execute(_RELEASE, work.id, work.lease_token, SEND_MESSAGE)
 
 
-async def taken_ids(connection: Connection, provider: str, provider_message_ids: Sequence[str]) -> set[str]:
-    """Return those of the provider's ids that are known to be other messages of ours."""
-    rows = await connection.fetch(_TAKEN_IDS, provider, provider_message_ids)
+async def taken_ids(
+    connection: Connection, provider: str, provider_message_ids: Sequence[str], *, message_id: UUID
+) -> set[str]:
+    """Return those of the provider's ids that are known to be messages of ours other than `message_id`."""
+    rows = await connection.fetch(_TAKEN_IDS, provider, provider_message_ids, message_id)
     return {row[0] for row in rows}

@@ -90,6 +90,14 @@ class TwilioConfig(ProviderConfig):
             raise ValueError("api_key_sid and api_key_secret belong together")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _send_from_the_service(cls, values: object) -> object:
+        """A Messaging Service chooses the number itself: without numbers of its own the account sends from it."""
+        if isinstance(values, dict) and values.get("messaging_service_sid") and not values.get("senders"):
+            return {**values, "senders": (values["messaging_service_sid"],)}
+        return values
+
     @property
     def auth_tokens(self) -> tuple[str, ...]:
         """Tokens whose signatures are accepted, current first."""
