@@ -1,14 +1,7 @@
 """The `sms-foundation` command as a process, as an operator calls it."""
 
-import asyncio
-import json
-import os
 import re
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import pytest
@@ -18,70 +11,10 @@ from sms_foundation.core.db import Database, DatabaseUrl
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import NewWork
 from sms_foundation.migrations.state import head_revision
-from tests.loopback import LoopbackServer, Received, reply
 from tests.support import postgres
+from tests.support.command_line import NOWHERE, Command, Run, RunAll, assert_one_line
 
-COMMANDS = ("run", "serve", "worker", "migrate", "simulator", "reconcile", "dead")
-NOWHERE = "postgresql://sms:s3cr3t@127.0.0.1:1/sms"
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-
-Command = tuple[dict[str, str], Sequence[str]]
-Run = Callable[..., Awaitable[Result]]
-RunAll = Callable[..., Awaitable[list[Result]]]
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "SMS_DATA_DIR": str(tmp_path / "data"), "COLUMNS": "120"}
-
-
-async def _start(arguments: Sequence[str], environment: dict[str, str], folder: Path, given: bytes = b"") -> Result:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *arguments,
-        cwd=folder,
-        env=environment,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(given)
-    assert process.returncode is not None
-    return Result(process.returncode, out.decode(), err.decode())
-
-
-@pytest.fixture
-def run(environment: dict[str, str], tmp_path: Path) -> Run:
-    """Run one command line."""
-
-    async def run(*arguments: str, **variables: str) -> Result:
-        return await _start(["-m", "sms_foundation", *arguments], environment | variables, tmp_path)
-
-    return run
-
-
-@pytest.fixture
-def run_all(environment: dict[str, str], tmp_path: Path) -> RunAll:
-    """Run several command lines in one process, each a list of arguments, or a pair of variables and arguments."""
-
-    async def run_all(*commands: Sequence[str] | Command, **variables: str) -> list[Result]:
-        child = str(Path(__file__).with_name("several_commands.py"))
-        pairs = [command if isinstance(command, tuple) else ({}, command) for command in commands]
-        result = await _start([child], environment | variables, tmp_path, json.dumps(pairs).encode())
-        assert result.status == 0, result.err
-        return [Result(*each) for each in json.loads(result.out)]
-
-    return run_all
+COMMANDS = ("run", "serve", "worker", "migrate", "simulator", "send", "providers", "reconcile", "dead")
 
 
 @pytest.fixture
@@ -89,15 +22,6 @@ async def empty_url(postgres_server: str) -> AsyncIterator[DatabaseUrl]:
     url = await postgres.clone(postgres_server, "template1")
     yield url
     await postgres.drop(postgres_server, url)
-
-
-def assert_one_line(result: Result, *words: str) -> None:
-    """An error as an operator wants it: status 1, one line, on standard error, without secrets."""
-    assert result.status == 1, result
-    (line,) = result.err.splitlines()
-    assert line.startswith("error: ")
-    assert all(word in line for word in words), line
-    assert "s3cr3t" not in result.err + result.out
 
 
 class TestHelp:
@@ -129,7 +53,7 @@ class TestErrors:
         cases: list[tuple[Command, tuple[str, ...]]] = [
             *(
                 ((away, each), ("127.0.0.1:1/sms", "Refused"))
-                for each in (["migrate"], ["dead", "list"], ["reconcile"])
+                for each in (["migrate"], ["dead", "list"], ["reconcile"], ["providers"])
             ),
             *(((no_url, [each]), ("DATABASE_URL must look like",)) for each in ("migrate", "serve", "worker")),
             *(((wrong, [each]), ("PORT: ", "APP_ENV: ")) for each in ("run", "serve", "worker", "simulator")),
@@ -215,37 +139,3 @@ class TestDead:
         assert [one.out, kind.out, rest.out, none.out] == [f"{n} due again\n" for n in (1, 2, 1, 0)]
         assert empty.out == "no dead work\n"
         assert await database.pool.fetch("SELECT DISTINCT state, attempts FROM work") == [("due", 0)]
-
-
-class TestReconcile:
-    async def test_finds_the_tenants_of_unknown_numbers_and_never_doubles_anything(
-        self, run: Run, database: Database
-    ) -> None:
-        numbers = [f"+1415555012{n}" for n in range(4)]
-        await database.pool.execute(
-            "INSERT INTO sms_conversations (id, phone_number_canonical, phone_number_original, last_message_at) "
-            "SELECT gen_random_uuid(), phone, phone, now() FROM unnest($1::text[]) AS t(phone)",
-            numbers,
-        )
-
-        async def answer(request: Received) -> bytes:
-            is_known = "5550123" not in request.target
-            return reply(200, b'{"tenant_id": "tenant-7"}') if is_known else reply(404)
-
-        async with LoopbackServer(answer) as monitor:
-            variables = {"DATABASE_URL": database.url.dsn, "MONITOR_API_URL": monitor.base_url}
-            first = await run("reconcile", **variables)
-            second, beside = await asyncio.gather(run("reconcile", **variables), run("reconcile", **variables))
-
-        assert (first.status, first.err) == (0, "")
-        assert first.lines[0] == "4 conversations without a tenant"
-        assert first.lines[-1] == "done: 1 conversations are still without a tenant"
-        for again in (second, beside):
-            assert (again.status, again.lines[0]) == (0, "1 conversations without a tenant")
-        rows = await database.pool.fetch("SELECT phone_number_canonical, tenant_id FROM sms_tenant_numbers ORDER BY 1")
-        assert [tuple(row) for row in rows] == [(number, "tenant-7") for number in numbers if number != "+14155550123"]
-        assert await database.pool.fetchval("SELECT count(*) FROM work") == 0
-
-    async def test_without_anybody_to_ask_is_one_line(self, run: Run, database_url: DatabaseUrl) -> None:
-        assert urlsplit(database_url.dsn).path
-        assert_one_line(await run("reconcile", DATABASE_URL=database_url.dsn), "MONITOR_API_URL is not set")

@@ -16,6 +16,7 @@ import orjson
 
 from sms_foundation.simulator.monitor.tenants import STRANGER_NUMBER, example_tenant
 from tests.support.processes import Processes, ServiceProcess, eventually, script
+from tests.support.sending import call
 
 TENANT = example_tenant()
 
@@ -30,12 +31,26 @@ class Newcomer:
     commands: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     conversations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sent_output: str = ""
+    phone_output: str = ""
+    sent_by_hand: dict[str, Any] = field(default_factory=dict)
+    delivered_by_hand: dict[str, Any] = field(default_factory=dict)
+    failover_outputs: list[str] = field(default_factory=list)
     statuses_output: str = ""
     message: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
     is_anything_left: bool | None = None
     is_database_left: bool | None = None
     found_again: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+# As much of curl as the welcome uses.
+_CURL = """
+import urllib.request
+data = sys.argv[sys.argv.index("-d") + 1].encode() if "-d" in sys.argv else None
+(url,) = [each for each in sys.argv[1:] if each.startswith("http")]
+print(urllib.request.urlopen(url, data).read().decode())
+"""
 
 
 class SecondTerminal:
@@ -46,9 +61,7 @@ class SecondTerminal:
         tools = processes.folder / "tools"
         tools.mkdir()
         if shutil.which("curl") is None:
-            _install(
-                tools / "curl", "print(__import__('urllib.request').request.urlopen(sys.argv[-1]).read().decode())"
-            )
+            _install(tools / "curl", _CURL)
         self._environment = processes.environment()
         self._environment["PATH"] = f"{tools}:{self._environment['PATH']}"
 
@@ -75,6 +88,17 @@ class SecondTerminal:
             return read[-1]["language_detected"] != "unknown" and read[-1]["tenant_lookup_status"] != "pending"
 
         await eventually(is_labelled, "the conversation is labelled")
+        return read[-1]
+
+    async def type_until_delivered(self, line: str) -> dict[str, Any]:
+        """Repeat a line that lists messages until the newest is delivered; returns that one."""
+        read: list[dict[str, Any]] = []
+
+        async def is_delivered() -> bool:
+            read.append(orjson.loads(await self.type(line))["messages"][0])
+            return bool(read[-1]["status"] == "delivered")
+
+        await eventually(is_delivered, "the message is delivered")
         return read[-1]
 
 
@@ -106,10 +130,20 @@ async def _experience(processes: Processes) -> Newcomer:
         for line in seen.welcome.splitlines()
         if line.startswith((f"  {shlex.quote(str(script()))}", "  curl"))
     ]
-    for write, read in zip(seen.commands[::2], seen.commands[1::2], strict=True):
+    *inbound, send, phone, post, get, break_one, show = seen.commands
+    for write, read in zip(inbound[::2], inbound[1::2], strict=True):
         seen.outputs.append(await terminal.type(write))
         conversation = await terminal.type_until_labelled(read)
         seen.conversations[conversation["phone_number_canonical"]] = conversation
+
+    seen.sent_output = await terminal.type(send)
+    seen.phone_output = await terminal.type(phone)
+    seen.sent_by_hand = orjson.loads(await terminal.type(post))
+    seen.delivered_by_hand = await terminal.type_until_delivered(get)
+    seen.failover_outputs.append(await terminal.type(break_one))
+    for number in range(4):  # one of them is its turn
+        await call(run, "POST", "/v1/sms/send", {"to": STRANGER_NUMBER, "message": f"Call us! {number}"})
+    seen.failover_outputs += [await terminal.type(send), await terminal.type(show)]
 
     sid = seen.conversations[TENANT.texts_from]["messages"][0]["twilio_sid"]
     report = f"{shlex.quote(str(script()))} simulator --port {seen.simulator_port} statuses {sid} sent queued delivered"
@@ -148,6 +182,7 @@ class TestNewcomer:
         _assert_the_tenant_is_linked(seen)
         _assert_the_stranger_is_unknown(seen)
         _assert_the_statuses_count(seen)
+        _assert_texts_go_out(seen)
         assert (seen.exit_code, seen.is_anything_left, seen.is_database_left) == (0, False, False)
         _assert_the_texts_stayed(seen)
 
@@ -184,11 +219,27 @@ def _assert_the_statuses_count(seen: Newcomer) -> None:
     assert seen.message["raw_webhook_data"]["Body"] == "Hola, no hay agua caliente"
 
 
+def _assert_texts_go_out(seen: Newcomer) -> None:
+    assert "attempt 1 through " in seen.sent_output
+    assert "delivered, says " in seen.sent_output.splitlines()[-1]
+    assert "Your plumber comes at 10." in seen.phone_output
+    assert seen.sent_by_hand["status"] == "accepted"
+    assert seen.delivered_by_hand["id"] == seen.sent_by_hand["id"]
+    assert seen.delivered_by_hand["message"] == "Yes, it is. Call us!"
+    fault, sent, shown = seen.failover_outputs
+    assert "account_suspended at twilio" in fault
+    assert "delivered, says " in sent.splitlines()[-1]
+    assert "twilio           circuit open" in shown
+    assert "closed -> open (no call can succeed with this account)" in shown
+    assert "messagebird      takes messages" in shown
+
+
 def _assert_the_texts_stayed(seen: Newcomer) -> None:
     for phone, before in seen.conversations.items():
         again = seen.found_again[phone]
-        assert again["total"] == 1
-        assert again["messages"][0]["id"] == before["messages"][0]["id"]
+        assert before["messages"][0]["id"] in [message["id"] for message in again["messages"]]
+        directions = {message["direction"] for message in again["messages"]}
+        assert directions == {"inbound", "outbound"}
         assert again["language_detected"] == "es"
 
 

@@ -30,7 +30,6 @@ from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.provider_states import ProviderStates
 from sms_foundation.messaging.outbound.resolve import Resolver
 from sms_foundation.providers.base import Provider
-from sms_foundation.providers.config import ProviderConfig
 from sms_foundation.providers.registry import AnyProviderConfig, open_provider, parse_provider_configs
 from tests.loopback import LoopbackServer, Received, reply
 from tests.support.processes import eventually
@@ -238,10 +237,6 @@ def _make(
     return Sending(database, configs, providers, states, pace, dispatcher, resolver, runner)
 
 
-def rates_of(*providers: ProviderConfig) -> dict[str, float | None]:
-    return {config.name: config.rate_per_s for config in providers}
-
-
 def request(recipient: str = PHONE, content: str = "Hello", **more: Any) -> SendRequest:
     """A message as `requests.make_request` would have made it."""
     digest = sha256(f"{recipient}{content}{more}".encode()).digest()
@@ -303,13 +298,33 @@ async def until_status(database: Database, message_id: UUID, *wanted: str) -> No
     await eventually(is_there, f"the message is {' or '.join(wanted)}")
 
 
-async def until_all(database: Database, wanted: str, count: int) -> None:
-    """Wait until so many messages have that status."""
+async def until_taken(database: Database, *message_ids: UUID) -> None:
+    """Wait until providers have these messages, and we know."""
 
-    async def are_there() -> bool:
-        return (await statuses(database))[wanted] >= count
+    async def are_taken() -> bool:
+        return not await database.pool.fetchval(
+            "SELECT count(*) FROM sms_messages WHERE id = ANY($1) AND provider_message_id IS NULL", message_ids
+        )
 
-    await eventually(are_there, f"{count} messages are {wanted}")
+    await eventually(are_taken, f"{len(message_ids)} messages are taken")
+
+
+async def count_taken(database: Database) -> int:
+    """Count the messages that providers have, as far as we know."""
+    return int(
+        await database.pool.fetchval(
+            "SELECT count(*) FROM sms_messages WHERE direction = 'outbound' AND provider_message_id IS NOT NULL"
+        )
+    )
+
+
+async def until_taken_count(database: Database, count: int) -> None:
+    """Wait until providers have so many messages."""
+
+    async def are_taken() -> bool:
+        return await count_taken(database) >= count
+
+    await eventually(are_taken, f"{count} messages are taken")
 
 
 async def make_due(database: Database) -> None:
@@ -322,6 +337,14 @@ async def expire_leases(database: Database) -> None:
     await database.pool.execute("UPDATE work SET lease_until = now() - interval '1 s' WHERE state = 'leased'")
     async with database.connection() as connection:
         await queue.take_over_expired(connection, max_attempts=12)
+
+
+async def forgive(database: Database) -> None:
+    """Forget what providers are blamed for."""
+    await database.pool.execute(
+        "UPDATE sms_providers SET circuit = 'closed', consecutive_failures = 0, unhealthy_until = NULL"
+    )
+    await database.pool.execute("DELETE FROM sms_provider_windows")
 
 
 async def age_attempts(database: Database, by: timedelta) -> None:

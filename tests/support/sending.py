@@ -11,7 +11,9 @@ import orjson
 from sms_foundation.core.config import LOCAL_ACCOUNT_SID, LOCAL_AUTH_TOKEN, LOCAL_PHONE_NUMBER
 from sms_foundation.core.local_accounts import LOCAL_MESSAGEBIRD_ACCESS_KEY, LOCAL_MESSAGEBIRD_SIGNING_KEY
 from tests.support.http_connection import Answer, HalfAnswerError, RefusedError
-from tests.support.processes import ServiceProcess, eventually
+from tests.support.processes import Processes, ServiceProcess, eventually
+
+_JSON = {"Content-Type": "application/json"}
 
 
 def unlimited_providers(simulator: ServiceProcess) -> str:
@@ -31,11 +33,20 @@ def unlimited_providers(simulator: ServiceProcess) -> str:
     return orjson.dumps(accounts).decode()
 
 
-async def call(service: ServiceProcess, method: str, target: str, body: object = None) -> Answer:
+async def start_simulator(processes: Processes, *, service_port: int, **environment: str) -> ServiceProcess:
+    """Start the simulator of a service that is, or will be, on `service_port`."""
+    simulator = processes.serve_simulator(port=processes.reserve_port(), PORT=str(service_port), **environment)
+    await simulator.until_status("/simulator/received/summary", 200)
+    return simulator
+
+
+async def call(
+    service: ServiceProcess, method: str, target: str, body: object = None, *, token: str | None = None
+) -> Answer:
     """Send one JSON request over a connection of its own."""
+    headers = _JSON if token is None else _JSON | {"Authorization": f"Bearer {token}"}
     async with service.connect() as connection:
-        raw = b"" if body is None else orjson.dumps(body)
-        return await connection.request(method, target, raw, {"Content-Type": "application/json"})
+        return await connection.request(method, target, b"" if body is None else orjson.dumps(body), headers)
 
 
 async def set_fault(simulator: ServiceProcess, kind: str, **values: object) -> None:
@@ -90,9 +101,6 @@ class Campaign:
                                 await asyncio.sleep(0.05)
                         assert answer.status == 202, answer.body
                         self.accepted[text.body] = answer.json()["request_id"]
-
-
-_JSON = {"Content-Type": "application/json"}
 
 
 def _body(text: Text) -> bytes:

@@ -39,7 +39,11 @@ def replay(
     kind: Annotated[str | None, typer.Option(help="All dead work of this kind.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All dead work.")] = False,
 ) -> None:
-    """Make dead work due again, with all its attempts back. Name ids, a kind, or --all."""
+    """Make dead work due again, with all its attempts back. Name ids, a kind, or --all.
+
+    A message that no provider took (kind send_message) is tried anew. One that may have been sent is looked into again
+    and never sent blindly; once you know that it was not: POST /v1/sms/ID/retry with {"was_not_sent": true}.
+    """
     if not ids and kind is None and not everything:
         raise typer.BadParameter("name ids, --kind or --all")
 

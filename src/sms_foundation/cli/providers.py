@@ -23,7 +23,7 @@ from sms_foundation.messaging.outbound.provider_states import ProviderStates
 from sms_foundation.providers.config import ProviderConfig
 from sms_foundation.providers.configured import configured_providers
 
-commands = typer.Typer(add_completion=False)
+commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _NOTHING = (Window(0, 0), ReceiptWindow(0, 0))
 
@@ -55,7 +55,7 @@ def providers(
             for config in configs
             for line in _describe(config, known[config.name], counts.get(config.name, _NOTHING), states.now())
         ]
-        return shown + _describe_changes(last)
+        return shown + (_describe_changes(last) if changes else [])
 
     for line in ask_database(settings, fetch):
         print(line)

@@ -22,7 +22,7 @@ from sms_foundation.messaging.outbound.reconcile import Report
 from sms_foundation.providers.errors import ErrorKind
 from sms_foundation.worker import Core, open_core
 
-commands = typer.Typer(add_completion=False)
+commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _PROGRESS_EVERY_S = 1.0
 _is_period = re.compile(r"([1-9][0-9]{0,4})([mhd])").fullmatch

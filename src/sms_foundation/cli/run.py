@@ -49,11 +49,11 @@ Text somebody and watch it go out, then look at the phone:
 The same by hand:
 
   curl -s http://127.0.0.1:{port}/v1/sms/send -d '{{"to": "{stranger}", "message": "Yes, it is. Call us!"}}'
-  curl -s http://127.0.0.1:{port}/v1/sms?number={stranger} | python3 -m json.tool
+  curl -s 'http://127.0.0.1:{port}/v1/sms?number={stranger}' | python3 -m json.tool
 
-Let a provider fail, and see the others take over:
+Let a provider fail, text some more, and see how the others take over:
 
-  {command} simulator{option} faults set server_error --provider twilio
+  {command} simulator{option} faults set account_suspended --provider twilio
   {command} providers
 
 Stop with Ctrl-C; the texts stay.

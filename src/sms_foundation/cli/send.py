@@ -14,7 +14,7 @@ from sms_foundation.core.errors import StartupError
 from sms_foundation.core.http import HttpCallError, HttpClient, RequestNotSentError, create_http_client
 from sms_foundation.core.ids import new_request_id
 
-commands = typer.Typer(add_completion=False)
+commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _CLIENT_ID = "command-line"
 _LOOK_EVERY_S = 0.1

@@ -259,7 +259,6 @@ def _message(row: asyncpg.Record) -> dict[str, Any]:
 
 
 def _message_detail(row: asyncpg.Record, events: list[asyncpg.Record]) -> dict[str, Any]:
-    raw = row["raw_webhook_data"]
     return {
         **_message(row),
         "conversation_id": row["conversation_id"],
@@ -272,10 +271,15 @@ def _message_detail(row: asyncpg.Record, events: list[asyncpg.Record]) -> dict[s
                 "event_status": event["event_status"],
                 "error_code": event["error_code"],
                 "error_message": event["error_message"],
-                "raw_webhook_data": orjson.Fragment(event["raw_webhook_data"]),
+                "raw_webhook_data": _raw(event),
                 "created_at": event["created_at"],
             }
             for event in events
         ],
-        "raw_webhook_data": None if raw is None else orjson.Fragment(raw),
+        "raw_webhook_data": _raw(row),
     }
+
+
+def _raw(row: asyncpg.Record) -> orjson.Fragment | None:
+    raw = row["raw_webhook_data"]
+    return None if raw is None else orjson.Fragment(raw)

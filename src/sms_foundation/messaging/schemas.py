@@ -29,11 +29,13 @@ class MessageSummary(BaseModel):
 
     id: UUID = Field(description="Our id of the message")
     direction: Literal["inbound", "outbound"] = Field(description="inbound: from the counterpart to us")
-    from_number: str = Field(description="Sender as the provider wrote it", examples=["+14155550123"])
+    from_number: str | None = Field(
+        description="Sender as the provider wrote it; outbound: null until one was chosen", examples=["+14155550123"]
+    )
     to_number: str = Field(description="Recipient as the provider wrote it", examples=["+15005550006"])
     message_content: str = Field(description="The text; empty for a bare picture", examples=["Hola, no hay agua"])
     content: str = Field(description="Same as `message_content`", examples=["Hola, no hay agua"])
-    provider: str = Field(description="Who carried it", examples=["twilio"])
+    provider: str | None = Field(description="Who carried it; outbound: null until one was chosen", examples=["twilio"])
     twilio_sid: str | None = Field(description="The provider's id of the message", examples=["SM" + "0" * 32])
     delivery_status: MessageStatus = Field(description="How far it is; never moves back", examples=["received"])
     error_code: str | None = Field(description="The provider's error code, the first one reported", examples=["30003"])
@@ -130,14 +132,14 @@ class ConversationPatch(BaseModel):
 
 
 class StatusEvent(BaseModel):
-    """One status callback as it arrived."""
+    """One status callback as it arrived, or a step of our own."""
 
     id: UUID = Field(description="Our id of the event")
-    event_status: str = Field(description="The provider's own word", examples=["delivered"])
+    event_status: str = Field(description="The provider's own word, or ours", examples=["delivered"])
     error_code: str | None = Field(description="The provider's error code", examples=["30003"])
     error_message: str | None = Field(description="The provider's words for it", examples=["Unknown destination"])
-    raw_webhook_data: dict[str, JsonValue] = Field(
-        description="Every parameter as received", examples=[{"MessageStatus": "delivered"}]
+    raw_webhook_data: dict[str, JsonValue] | None = Field(
+        description="Every parameter as received; null for a step of our own", examples=[{"MessageStatus": "delivered"}]
     )
     created_at: datetime = Field(description="When it arrived, UTC")
 
@@ -151,7 +153,7 @@ class MessageDetail(MessageSummary):
     )
     tenant_id: str | None = Field(description="The conversation's renter; null while unknown", examples=["tenant-0001"])
     updated_at: datetime = Field(description="When status or language last changed, UTC")
-    status_events: list[StatusEvent] = Field(description="Every status callback, in order of arrival")
+    status_events: list[StatusEvent] = Field(description="Every status callback and step of our own, in order")
     raw_webhook_data: dict[str, JsonValue] | None = Field(
         description="Every parameter as received. A repeated name holds a list; bytes that no JSON text can hold are "
         '`{"base64": "..."}`',

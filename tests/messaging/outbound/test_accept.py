@@ -252,6 +252,20 @@ class TestIdempotency:
         assert len(await messages(database)) == 10
         assert await database.pool.fetchval("SELECT count(*) FROM work") == 10
 
+    async def test_processes_that_meet_at_nothing_but_the_key_agree_too(
+        self, database_url: DatabaseUrl, settings: Settings, database: Database
+    ) -> None:
+        async with two_processes(database_url, settings) as acceptors:
+            for round_ in range(20):
+                outcomes = await asyncio.gather(
+                    *(
+                        acceptor.accept(request(recipient=f"+1415555012{place}", idempotency_key=f"k{round_}"))
+                        for place, acceptor in enumerate(acceptors)
+                    )
+                )
+                assert sorted(accepted(each).is_replay for each in outcomes) == [False, True]
+        assert len(await messages(database)) == 20
+
 
 class TestOrder:
     async def test_work_of_a_conversation_is_in_the_order_of_acceptance_whoever_accepts(
@@ -348,6 +362,9 @@ class TestAcceptAll:
                 )
             )
         assert len(await messages(database)) == 400
+        assert not await database.pool.fetchval(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        )
 
     async def test_nothing_at_all_is_nothing(self, acceptor: MessageAcceptor) -> None:
         assert await acceptor.accept_all([]) == []

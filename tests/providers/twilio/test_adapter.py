@@ -154,6 +154,21 @@ def pages(*each: list[dict[str, object]]) -> Callable[[Received], bytes]:
     return respond
 
 
+class TestConfig:
+    def test_messaging_service_alone_is_what_is_sent_from(self) -> None:
+        service = "MG" + "0" * 32
+        config = TwilioConfig.model_validate(
+            {"name": "twilio", "auth_token": "t", "account_sid": "AC1", "messaging_service_sid": service}
+        )
+
+        assert config.senders == (service,)
+
+    def test_numbers_that_are_named_come_first(self) -> None:
+        given = {"name": "twilio", "auth_token": "t", "messaging_service_sid": "MG1", "senders": ["+15005550006"]}
+
+        assert TwilioConfig.model_validate(given).senders == ("+15005550006",)
+
+
 class TestSend:
     async def test_says_all_that_is_to_be_said(self) -> None:
         sms = replace(SMS, media_urls=("https://a.example/1.png?x=1&y=2", "https://a.example/2.png"), validity_s=600)

@@ -22,8 +22,7 @@ HORIZON_S = {Priority.URGENT: 2.0, Priority.NORMAL: 0.4, Priority.BULK: 0.2}
 _LONGEST_WAIT_S = 300.0
 _MANY = 1_000_000
 
-# Segments per second that carriers grant by default.
-# Source: https://help.twilio.com/articles/115002943027 (long code 1, toll-free 3, short code 100; November 2026)
+# Segments per second that North American carriers grant by default; contracts differ, hence `sender_rates`.
 _SENDER_RATES: Mapping[SenderType, float | None] = {
     SenderType.LONG_CODE: 1.0,
     SenderType.TOLL_FREE: 3.0,

@@ -32,7 +32,8 @@ FROM unnest($1::uuid[]) AS wanted(id) JOIN sms_messages AS m USING (id)
 """
 
 # Whoever inserts the next attempt first has the message: a process that believes to hold it, though its lease is over,
-# gets nothing here. One that was canceled meanwhile is not touched. (`IS TRUE` keeps the planner from walking through
+# gets nothing here, also when the other one has failed and put the message back. One that was canceled meanwhile is not
+# touched. (`IS TRUE` keeps the planner from walking through
 # the index of all messages without a provider's id.)
 _BEGIN = """
 WITH input AS MATERIALIZED (
@@ -44,6 +45,7 @@ WITH input AS MATERIALIZED (
     FROM input AS i
     WHERE m.id = i.message_id AND m.delivery_status IN ('accepted', 'queued')
       AND (m.provider_message_id IS NULL) IS TRUE
+      AND NOT EXISTS (SELECT FROM sms_send_attempts AS a WHERE a.message_id = i.message_id AND a.number >= i.number)
     RETURNING m.id
 )
 INSERT INTO sms_send_attempts (message_id, number, provider, sender, reasons)
@@ -70,8 +72,10 @@ WITH result AS MATERIALIZED (
 ), attempt AS (
     UPDATE sms_send_attempts AS a
     SET finished_at = now(), outcome = r.outcome, provider_message_id = r.provider_message_id,
-        error_kind = r.error_kind, error_code = r.error_code, error_message = r.error_message,
-        http_status = r.http_status, latency_ms = r.latency_ms, response = r.response::jsonb
+        error_kind = r.error_kind, error_code = coalesce(r.error_code, a.error_code), error_message = r.error_message,
+        -- Finding out later what became of a call does not undo what was seen of it.
+        http_status = coalesce(r.http_status, a.http_status), latency_ms = coalesce(r.latency_ms, a.latency_ms),
+        response = r.response::jsonb
     FROM result AS r
     WHERE a.message_id = r.message_id AND a.number = r.number
 ), message AS (
@@ -120,6 +124,9 @@ WITH ended AS (
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS e(id, status, code, reason)
     WHERE m.id = e.id AND m.delivery_status IN ('accepted', 'queued') AND (m.provider_message_id IS NULL) IS TRUE
     RETURNING m.id, e.status, e.code, e.reason
+), gone AS (
+    DELETE FROM work AS w USING unnest($6::bigint[], $7::uuid[]) AS done(id, lease_token)
+    WHERE w.id = done.id AND w.lease_token = done.lease_token
 )
 INSERT INTO sms_message_status_events (id, message_id, event_status, error_code, error_message)
 SELECT t.event_id, ended.id, ended.status, ended.code, ended.reason

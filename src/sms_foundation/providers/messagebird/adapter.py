@@ -1,4 +1,4 @@
-"""MessageBird as a provider: https://developers.messagebird.com/api/sms-messaging/ (read November 2026)."""
+"""MessageBird as a provider: https://developers.messagebird.com/api/sms-messaging/ (November 2026, untried live)."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,6 +1,6 @@
 """MessageBird's codes, in our words.
 
-Sources, read November 2026: https://developers.messagebird.com/api/#api-errors (codes of refused calls) and
+Sources, November 2026: https://developers.messagebird.com/api/#api-errors (codes of refused calls) and
 https://docs.bird.com/api/channels-api/message-status-and-interactions/message-failure-sources/sms-platform-extended-error-codes
 (codes in status reports; the numbers of GSM MAP).
 """

@@ -2,7 +2,7 @@
 
 Written with `hmac` alone: the clock is a parameter, several keys are tried, and three algorithms are all there is.
 Source: https://developers.messagebird.com/api/#verifying-http-requests and the official clients for Go and Node.js
-(signature_jwt), read November 2026.
+(signature_jwt), November 2026.
 """
 
 import base64

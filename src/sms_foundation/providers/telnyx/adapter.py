@@ -1,4 +1,4 @@
-"""Telnyx as a provider: https://developers.telnyx.com/docs/messaging/messages/send-message (read November 2026)."""
+"""Telnyx as a provider: https://developers.telnyx.com/docs/messaging/messages/send-message (11/2026)."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime

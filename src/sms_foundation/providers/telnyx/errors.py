@@ -1,6 +1,6 @@
 """Telnyx's codes, in our words.
 
-Sources, read November 2026: https://developers.telnyx.com/docs/messaging/messages/error-codes and
+Sources, November 2026: https://developers.telnyx.com/docs/messaging/messages/error-codes and
 https://developers.telnyx.com/development/api-fundamentals/api-errors
 """
 

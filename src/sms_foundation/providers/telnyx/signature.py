@@ -1,6 +1,6 @@
 """Telnyx's signed webhooks: Ed25519 over the time and the raw body, with the account's public key.
 
-Source: https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks (webhook signing), read November 2026.
+Source: https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks (webhook signing), November 2026.
 """
 
 import base64

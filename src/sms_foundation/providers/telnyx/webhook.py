@@ -1,7 +1,7 @@
 """Telnyx's messages and events, parsed: webhooks and answers hold the same message object.
 
 Sources: https://developers.telnyx.com/docs/messaging/messages/receiving-webhooks,
-https://developers.telnyx.com/api-reference/callbacks/inbound-message and .../delivery-update, read November 2026.
+https://developers.telnyx.com/api-reference/callbacks/inbound-message and .../delivery-update, November 2026.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""Vonage as a provider, through its SMS API: https://developer.vonage.com/en/api/sms (read November 2026)."""
+"""Vonage as a provider, through its SMS API: https://developer.vonage.com/en/api/sms (November 2026, untried live)."""
 
 import re
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,6 +1,6 @@
 """Vonage's codes, in our words: what refuses a send, and what a delivery receipt gives as the reason.
 
-Sources, read November 2026: https://developer.vonage.com/messaging/sms/guides/troubleshooting-sms (`status` of a part),
+Sources, November 2026: https://developer.vonage.com/messaging/sms/guides/troubleshooting-sms (`status` of a part),
 https://api.support.vonage.com/hc/en-us/articles/204014733 (`err-code` of a receipt) and
 https://developer.vonage.com/en/opt-out-assist/guides/messaging-opted-out-numbers (9: the recipient has opted out).
 """

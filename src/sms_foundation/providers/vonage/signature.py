@@ -4,7 +4,7 @@ Of a value, `&` and `=` count as `_`, so one signature fits several texts that d
 the scheme's weakness, not ours.
 
 Source: https://developer.vonage.com/en/getting-started/concepts/signing-messages and the official Python client
-(`check_signature`), read November 2026.
+(`check_signature`), November 2026.
 """
 
 import hmac

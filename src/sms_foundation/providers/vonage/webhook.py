@@ -1,7 +1,7 @@
 """Vonage's answers and webhooks, parsed.
 
 Source: https://developer.vonage.com/en/api/sms, https://developer.vonage.com/messaging/sms/guides/delivery-receipts and
-https://developer.vonage.com/en/messaging/sms/guides/inbound-sms, read November 2026.
+https://developer.vonage.com/en/messaging/sms/guides/inbound-sms, November 2026.
 """
 
 from collections.abc import Sequence

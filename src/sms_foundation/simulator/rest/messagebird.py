@@ -1,7 +1,8 @@
 """MessageBird's SMS API: send, fetch, list; status reports signed with a token about the URL.
 
 Served under `PREFIX` in place of https://rest.messagebird.com.
-Source: https://developers.messagebird.com/api/sms-messaging/ and /api/#verifying-http-requests (read November 2026).
+Source: https://developers.messagebird.com/api/sms-messaging/ and /api/#verifying-http-requests
+(November 2026, untried live).
 """
 
 import base64

@@ -1,7 +1,8 @@
 """Telnyx's messaging API, version 2: send and fetch; events signed with Ed25519.
 
 Served under `PREFIX` in place of https://api.telnyx.com.
-Source: https://developers.telnyx.com/docs/messaging/messages/send-message and /receiving-webhooks (read November 2026).
+Source: https://developers.telnyx.com/docs/messaging/messages/send-message and /receiving-webhooks
+(November 2026, untried live).
 """
 
 import base64

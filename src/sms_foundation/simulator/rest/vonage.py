@@ -1,7 +1,8 @@
 """Vonage's SMS API: send, always answered 200; delivery receipts with a signature among their parameters.
 
 Served under `PREFIX` in place of https://rest.nexmo.com.
-Source: https://developer.vonage.com/en/api/sms and /en/getting-started/concepts/signing-messages (read November 2026).
+Source: https://developer.vonage.com/en/api/sms and /en/getting-started/concepts/signing-messages
+(November 2026, untried live).
 """
 
 import secrets

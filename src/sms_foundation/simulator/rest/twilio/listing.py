@@ -1,6 +1,6 @@
 """Listing messages: filters, and pages that stay put while new messages come in.
 
-Source: https://www.twilio.com/docs/usage/twilios-response, "list paging information" (read November 2026).
+Source: https://www.twilio.com/docs/usage/twilios-response, "list paging information" (November 2026).
 """
 
 from collections.abc import Callable, Iterable

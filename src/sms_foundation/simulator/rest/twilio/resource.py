@@ -1,6 +1,6 @@
 """The Message resource as Twilio writes it: exactly these 20 keys, numbers as strings, dates in RFC 2822.
 
-Source: https://www.twilio.com/docs/messaging/api/message-resource and twilio-oai (read November 2026).
+Source: https://www.twilio.com/docs/messaging/api/message-resource and twilio-oai (November 2026).
 """
 
 from collections.abc import Mapping
