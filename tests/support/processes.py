@@ -20,7 +20,7 @@ from sms_foundation.providers.twilio.signature import sign
 from tests.support.http_connection import Answer, HttpConnection, RefusedError
 from tests.support.service import BASE_URL, SMS_PATH, STATUS_PATH, TENANT_PHONE, Pairs, status_form, text_form
 
-_PATIENCE_S = 9.0
+_PATIENCE_S = 30.0
 
 
 async def eventually(is_true: Callable[[], Awaitable[bool]], what: str) -> None:

@@ -204,7 +204,7 @@ class TestAsk:
 
 
 class TestMissedSlot:
-    @pytest.mark.parametrize("answer", [Denied(1.0), RatesUnavailableError("away")])
+    @pytest.mark.parametrize("answer", [Denied(0.001), RatesUnavailableError("away")])
     async def test_is_no_failure_of_message_or_provider_and_the_message_waits_for_another(
         self, database: Database, database_url: DatabaseUrl, answer: Outcome | Exception
     ) -> None:
