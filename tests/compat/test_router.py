@@ -45,48 +45,53 @@ async def contents(database: Database) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in rows]
 
 
-@pytest.mark.parametrize("path", PATHS)
 class TestSend:
-    async def test_every_spelling_is_accepted(self, api: httpx.AsyncClient, database: Database, path: str) -> None:
-        for to, text in SPELLINGS:
-            answer = accepted(await api.post(path, json={to: "(415) 555-0123", text: f"{to} {text}"}))
-            assert answer["twilio_sid"] is None
-            conversation = await service_conversation(api)
-            assert answer["conversation_id"] == conversation["id"]
-            assert answer["id"] == conversation["messages"][0]["id"]
-        assert await contents(database) == [(TENANT_PHONE, f"{to} {text}") for to, text in SPELLINGS]
+    async def test_every_spelling_is_accepted(self, api: httpx.AsyncClient, database: Database) -> None:
+        for path in PATHS:
+            for to, text in SPELLINGS:
+                answer = accepted(await api.post(path, json={to: "(415) 555-0123", text: f"{to} {text}"}))
+                assert answer["twilio_sid"] is None
+                conversation = await service_conversation(api)
+                assert answer["conversation_id"] == conversation["id"]
+                assert answer["id"] == conversation["messages"][0]["id"]
+        assert await contents(database) == [(TENANT_PHONE, f"{to} {text}") for to, text in SPELLINGS] * len(PATHS)
 
     async def test_empty_text_and_bad_number_are_named_at_once_as_they_were_given(
-        self, api: httpx.AsyncClient, database: Database, path: str
+        self, api: httpx.AsyncClient, database: Database
     ) -> None:
-        for to, text in SPELLINGS:
-            response = await api.post(path, json={to: "nobody", text: " \n"})
-            refused(response, 400, "sms.validation_error", to, text)
-            refused(await api.post(path, json={to: TENANT_PHONE, text: ""}), 400, "sms.validation_error", text)
-            refused(await api.post(path, json={to: "12", text: "Hi"}), 400, "sms.validation_error", to)
-            refused(await api.post(path, json={to: None, text: 5}), 400, "sms.validation_error", to, text)
-            refused(await api.post(path, json={to: TENANT_PHONE, text: "x" * 1601}), 400, "sms.validation_error", text)
-        refused(await api.post(path, json={}), 400, "sms.validation_error", "to", "body")
-        refused(await api.post(path, content=b"{"), 422, "sms.malformed_request")
-        refused(await api.post(path, content=b" " * 2**20), 413, "sms.payload_too_large")
+        for path in PATHS:
+            for to, text in SPELLINGS:
+                response = await api.post(path, json={to: "nobody", text: " \n"})
+                refused(response, 400, "sms.validation_error", to, text)
+                refused(await api.post(path, json={to: TENANT_PHONE, text: ""}), 400, "sms.validation_error", text)
+                refused(await api.post(path, json={to: "12", text: "Hi"}), 400, "sms.validation_error", to)
+                refused(await api.post(path, json={to: None, text: 5}), 400, "sms.validation_error", to, text)
+                refused(
+                    await api.post(path, json={to: TENANT_PHONE, text: "x" * 1601}), 400, "sms.validation_error", text
+                )
+            refused(await api.post(path, json={}), 400, "sms.validation_error", "to", "body")
+            refused(await api.post(path, content=b"{"), 422, "sms.malformed_request")
+            refused(await api.post(path, content=b" " * 2**20), 413, "sms.payload_too_large")
         assert await contents(database) == []
 
-    async def test_conversation_must_be_the_recipients(self, api: httpx.AsyncClient, path: str) -> None:
-        hello = {"to": TENANT_PHONE, "body": "Hi"}
-        conversation = accepted(await api.post(path, json=hello))["conversation_id"]
-        again = accepted(await api.post(path, json=hello | {"conversation_id": conversation}))
-        assert again["conversation_id"] == conversation
-        accepted(await api.post(path, json=hello | {"conversation_id": None}))
-        for wrong in ("7", 7, "01a1f942-d8ca-72d7-8729-30bcf12788d0"):
-            response = await api.post(path, json=hello | {"conversation_id": wrong})
-            refused(response, 400, "sms.validation_error", "conversation_id")
-        other = {"to": "+14155550199", "body": "Hi", "conversation_id": conversation}
-        refused(await api.post(path, json=other), 400, "sms.validation_error", "conversation_id")
+    async def test_conversation_must_be_the_recipients(self, api: httpx.AsyncClient) -> None:
+        for path in PATHS:
+            hello = {"to": TENANT_PHONE, "body": "Hi"}
+            conversation = accepted(await api.post(path, json=hello))["conversation_id"]
+            again = accepted(await api.post(path, json=hello | {"conversation_id": conversation}))
+            assert again["conversation_id"] == conversation
+            accepted(await api.post(path, json=hello | {"conversation_id": None}))
+            for wrong in ("7", 7, "01a1f942-d8ca-72d7-8729-30bcf12788d0"):
+                response = await api.post(path, json=hello | {"conversation_id": wrong})
+                refused(response, 400, "sms.validation_error", "conversation_id")
+            other = {"to": "+14155550199", "body": "Hi", "conversation_id": conversation}
+            refused(await api.post(path, json=other), 400, "sms.validation_error", "conversation_id")
 
-    async def test_unknown_fields_are_ignored(self, api: httpx.AsyncClient, database: Database, path: str) -> None:
-        body = {"to": TENANT_PHONE, "body": "Hi", "from": "x", "priority": "no such", "send_at": 5}
-        accepted(await api.post(path, json=body))
-        assert await contents(database) == [(TENANT_PHONE, "Hi")]
+    async def test_unknown_fields_are_ignored(self, api: httpx.AsyncClient, database: Database) -> None:
+        for path in PATHS:
+            body = {"to": TENANT_PHONE, "body": "Hi", "from": "x", "priority": "no such", "send_at": 5}
+            accepted(await api.post(path, json=body))
+        assert await contents(database) == [(TENANT_PHONE, "Hi")] * len(PATHS)
 
 
 class TestSameUseCase:

@@ -21,9 +21,11 @@ from sms_foundation.core.work.runner import Done, Retry
 from sms_foundation.messaging.delivery import ReceiptOutcome, ReceiptStore, match_receipt
 from sms_foundation.messaging.ingest import MessageStore
 from sms_foundation.messaging.jobs import RECEIPT_UNMATCHED
+from sms_foundation.messaging.references import make_reference
 from sms_foundation.messaging.states import next_status
 from sms_foundation.messaging.tasks import ReceiptMatching
-from sms_foundation.providers.base import InboundSms, MessageStatus, StatusReport, parse_status
+from sms_foundation.providers.base import InboundSms, MessageStatus, Price, StatusReport, parse_status
+from tests.support.outbound import accept, message, request
 
 PHONE = "+14155550123"
 
@@ -199,6 +201,120 @@ class TestApply:
             status = following
 
         assert (await state(database, sid))[:2] == (status, error)
+
+
+class TestReference:
+    """Reports about messages whose provider id is not written down yet."""
+
+    async def send(self, database: Database, *, provider: str | None = "twilio") -> UUID:
+        """A message whose call is under way."""
+        (id_,) = await accept(database, request())
+        await database.pool.execute(
+            "UPDATE sms_messages SET delivery_status = 'sending', provider = $2 WHERE id = $1", id_, provider
+        )
+        return id_
+
+    async def test_finds_the_message_before_its_id_is_known_and_tells_it(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        id_ = await self.send(database)
+
+        outcome = await receipts.apply(report("SM1", "delivered")._replace(reference=make_reference(id_, 1)))
+
+        row = await message(database, id_)
+        assert outcome is ReceiptOutcome.APPLIED
+        assert (row["delivery_status"], row["provider_message_id"]) == ("delivered", "SM1")
+        assert row["sent_at"] is not None
+        assert row["ended_at"] is not None
+
+    async def test_tells_the_id_also_where_the_status_leads_no_further(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        id_ = await self.send(database)
+
+        await receipts.apply(report("SM1", "queued")._replace(reference=make_reference(id_, 1)))
+        await receipts.apply(report("SM1", "sent"))  # no reference any more: the id is enough
+
+        row = await message(database, id_)
+        assert (row["delivery_status"], row["provider_message_id"]) == ("sent", "SM1")
+
+    async def test_is_believed_only_of_the_provider_that_was_asked(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        id_ = await self.send(database, provider="telnyx")
+
+        outcome = await receipts.apply(report("SM1", "delivered")._replace(reference=make_reference(id_, 1)))
+
+        assert outcome is ReceiptOutcome.LATE
+        assert (await message(database, id_))["provider_message_id"] is None
+        assert await database.pool.fetchval("SELECT message_id FROM sms_message_status_events") == id_
+
+    async def test_does_not_rename_a_message_that_has_another_id(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        id_ = await self.send(database)
+        await receipts.apply(report("SM1", "sent")._replace(reference=make_reference(id_, 1)))
+
+        outcome = await receipts.apply(report("SM2", "failed", "30003")._replace(reference=make_reference(id_, 2)))
+
+        row = await message(database, id_)
+        assert outcome is ReceiptOutcome.LATE
+        assert (row["delivery_status"], row["provider_message_id"], row["error_code"]) == ("sent", "SM1", None)
+
+    @pytest.mark.parametrize("reference", [f"{UUID(int=7).hex}.1", "not-ours", "", None])
+    async def test_that_leads_nowhere_leaves_the_report_waiting(
+        self, database: Database, receipts: ReceiptStore, reference: str | None
+    ) -> None:
+        outcome = await receipts.apply(report("SM1", "sent")._replace(reference=reference))
+
+        assert outcome is ReceiptOutcome.UNMATCHED
+        assert await database.pool.fetchval("SELECT kind FROM work") == RECEIPT_UNMATCHED
+
+    async def test_reports_of_one_message_by_reference_in_one_batch_are_applied_in_order(
+        self, database: Database, receipts: ReceiptStore
+    ) -> None:
+        id_ = await self.send(database)
+        reference = make_reference(id_, 1)
+
+        outcomes = await asyncio.gather(
+            *(
+                receipts.apply(report("SM1", word)._replace(reference=reference))
+                for word in ("sent", "queued", "delivered", "delivered")
+            )
+        )
+
+        assert [str(each) for each in outcomes] == ["applied", "late", "applied", "duplicate"]
+        assert (await message(database, id_))["delivery_status"] == "delivered"
+
+
+class TestPrice:
+    async def test_is_kept_whenever_it_is_told(self, database: Database, receipts: ReceiptStore) -> None:
+        (id_,) = await accept(database, request())
+        await database.pool.execute("UPDATE sms_messages SET provider = 'twilio', provider_message_id = 'SM1'")
+        await receipts.apply(report("SM1", "delivered"))
+        await receipts.apply(report("SM1", "sent")._replace(price=Price(7_900, "USD")))
+
+        row = await message(database, id_)
+        assert (row["delivery_status"], row["price_micros"], row["price_currency"]) == ("delivered", 7_900, "USD")
+
+
+class TestOnDelivered:
+    async def test_is_told_once_how_long_the_message_took(self, database: Database) -> None:
+        told: list[tuple[str, float]] = []
+        receipts = ReceiptStore(
+            database, timeout_s=20.0, on_delivered=lambda name, after_s: told.append((name, after_s))
+        )
+        await accept(database, request())
+        await database.pool.execute(
+            "UPDATE sms_messages SET provider = 'twilio', provider_message_id = 'SM1', delivery_status = 'sent', "
+            "sent_at = now() - interval '90 seconds'"
+        )
+        for word in ("sent", "delivered", "delivered", "read"):
+            await receipts.apply(report("SM1", word))
+
+        ((name, after_s),) = told
+        assert name == "twilio"
+        assert 89 < after_s < 120
 
 
 class TestMatchReceipt:

@@ -16,7 +16,8 @@ import orjson
 
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Database, DatabaseUrl
-from sms_foundation.core.rates.base import Rates
+from sms_foundation.core.rates.base import Outcome as RateOutcome
+from sms_foundation.core.rates.base import Rates, Slot, Wish
 from sms_foundation.core.rates.postgres import PostgresRates
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import Lane, Priority, Work
@@ -142,6 +143,24 @@ async def http_providers(*providers: HttpProvider) -> AsyncIterator[None]:
             server = await stack.enter_async_context(LoopbackServer(each.respond))
             each.url = server.base_url
         yield
+
+
+class ScriptedRates:
+    """Rates that answer as told, one call after the other; afterwards everybody may go."""
+
+    def __init__(self, answers: list[RateOutcome | Exception]) -> None:
+        self.wishes: list[Wish] = []
+        self.answers = answers
+
+    async def reserve(self, wishes: Sequence[Wish]) -> list[RateOutcome]:
+        self.wishes += wishes
+        answer = self.answers.pop(0) if self.answers else Slot(0.0)
+        if isinstance(answer, Exception):
+            raise answer
+        return [answer] * len(wishes)
+
+    async def read(self, keys: Sequence[str]) -> dict[str, float]:
+        return dict.fromkeys(keys, 0.0)
 
 
 class CountingDatabase(Database):

@@ -158,6 +158,44 @@ class TestClaim:
         assert (numbers(mine), numbers(theirs)) == ([0, 1, 2], [3, 4, 5])
 
 
+class TestLanes:
+    URGENT, NORMAL, BULK = (Lane("send", priority, 100) for priority in Priority)
+
+    async def test_are_walked_in_the_order_given_and_no_further_than_the_limit(self, connection: Connection) -> None:
+        for number, priority in enumerate([Priority.BULK, Priority.NORMAL, Priority.URGENT, Priority.NORMAL]):
+            await enqueue(connection, new(number, priority=priority))
+
+        first = await claim(connection, limit=2, lanes=[self.URGENT, self.NORMAL, self.BULK])
+        second = await claim(connection, limit=2, lanes=[self.URGENT, self.NORMAL, self.BULK])
+
+        assert sorted(numbers(first)) == [1, 2]
+        assert sorted(numbers(second)) == [0, 3]
+        assert {work.ref_id.int: work.priority for work in first} == {1: Priority.NORMAL, 2: Priority.URGENT}
+
+    async def test_give_no_more_than_their_room(self, connection: Connection) -> None:
+        await enqueue(connection, *(new(n, priority=Priority.BULK) for n in range(10)), new(10))
+
+        lanes = [Lane("send", Priority.NORMAL, 5), Lane("send", Priority.BULK, 3)]
+        assert numbers(await claim(connection, lanes=lanes)) == [0, 1, 2, 10]
+
+    async def test_that_are_not_named_are_left_alone(self, connection: Connection) -> None:
+        await enqueue(connection, new(1, priority=Priority.BULK), new(2, kind="other"))
+
+        assert await claim(connection, lanes=[self.URGENT, self.NORMAL]) == []
+        assert await queue.seconds_until_next(connection, lanes=[self.URGENT, self.NORMAL]) is None
+
+    async def test_say_when_the_next_of_any_of_them_is_due(self, connection: Connection) -> None:
+        await enqueue(
+            connection,
+            new(1, priority=Priority.BULK, delay=timedelta(seconds=50)),
+            new(2, priority=Priority.URGENT, delay=timedelta(seconds=500)),
+        )
+
+        seconds = await queue.seconds_until_next(connection, lanes=[self.URGENT, self.BULK])
+        assert seconds is not None
+        assert 40 < seconds <= 50
+
+
 class TestOrderKey:
     async def test_only_the_oldest_of_a_key_is_claimed(self, connection: Connection) -> None:
         await enqueue(connection, *(new(n, order_key="ab"[n % 2]) for n in range(6)), new(6))
@@ -274,6 +312,37 @@ class TestLeaseToken:
         await queue.run_again(connection, late, delay=timedelta(0))
         await queue.give_back(connection, [late])
         assert await queue.release(connection, MINE) == 0
+
+        assert await connection.fetchrow("SELECT * FROM work") == before
+
+
+class TestPostpone:
+    async def test_makes_rows_due_later_as_if_they_had_not_been_started(self, connection: Connection) -> None:
+        await enqueue(connection, new(1), new(2))
+        soon, later = await claim(connection)
+        await queue.postpone(
+            connection, [(soon, timedelta(0), "first in line"), (later, timedelta(hours=1), "x" * 1000)]
+        )
+
+        assert await states(connection) == [(1, "due", 0), (2, "due", 0)]
+        assert numbers(await claim(connection)) == [1]
+        errors = await connection.fetch("SELECT last_error FROM work ORDER BY id")
+        assert [row[0] for row in errors] == ["first in line", "x" * 500]
+
+    async def test_of_one_of_a_key_still_holds_the_others_back(self, connection: Connection) -> None:
+        await enqueue(connection, new(1, order_key="a"), new(2, order_key="a"))
+        (first,) = await claim(connection)
+        await queue.postpone(connection, [(first, timedelta(hours=1), "not its turn")])
+
+        assert await claim(connection) == []
+
+    async def test_of_what_somebody_took_over_changes_nothing(self, connection: Connection) -> None:
+        await enqueue(connection, new(1))
+        (late,) = await claim(connection, lease=timedelta(0))
+        await queue.take_over_expired(connection, max_attempts=9)
+        await claim(connection, token=THEIRS)
+        before = await connection.fetchrow("SELECT * FROM work")
+        await queue.postpone(connection, [(late, timedelta(0), "late")])
 
         assert await connection.fetchrow("SELECT * FROM work") == before
 

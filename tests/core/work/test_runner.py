@@ -14,8 +14,9 @@ from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Database, DatabaseUrl
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_RUNS
-from sms_foundation.core.work.queue import NewWork, Work
-from sms_foundation.core.work.runner import Again, Done, Handler, Outcome, Retry, Settled, WorkRunner
+from sms_foundation.core.work.queue import NewWork, Priority, Work
+from sms_foundation.core.work.runner import Again, Done, Handler, Later, Outcome, Retry, Settled, WorkRunner
+from tests.support.outbound import CountingDatabase
 from tests.support.processes import eventually
 from tests.support.service import make_settings
 
@@ -50,6 +51,13 @@ async def until_gone(database: Database) -> None:
         return not await rows(database)
 
     await eventually(is_gone, "all work is done")
+
+
+async def until_leased(database: Database, number: int) -> None:
+    async def is_leased() -> bool:
+        return any(row["state"] == "leased" for row in await rows(database) if row["ref_id"].int == number)
+
+    await eventually(is_leased, f"row {number} is leased")
 
 
 async def until_finished_once(database: Database) -> asyncpg.Record:
@@ -308,6 +316,130 @@ class TestOffer:
         async with running(runner):
             assert runner.room == 16
         assert runner.room == 0
+
+
+class TestPriorities:
+    async def test_urgent_work_is_started_before_all_that_waits_here_already(self, database: Database) -> None:
+        handler = Recorder()
+        handler.is_open.clear()
+        await enqueue(database, range(40), priority=Priority.BULK)
+        runner = make_runner(database, handler, concurrency=1, poll_s=3600, priorities={"send": Priority})
+        async with running(runner):
+            await handler.until_started(1)
+            await enqueue(database, [99], priority=Priority.URGENT)
+            runner.wake()
+            await until_leased(database, 99)
+            handler.is_open.set()
+            await until_gone(database)
+
+        assert handler.numbers[1] == 99
+
+    async def test_some_of_the_runs_are_for_urgent_work_alone(self, database: Database) -> None:
+        handler = Recorder()
+        handler.is_open.clear()
+        await enqueue(database, range(10))
+        runner = make_runner(database, handler, concurrency=3, reserved=1, priorities={"send": Priority})
+        async with running(runner):
+            await handler.until_started(2)
+            await asyncio.sleep(0.05)
+            assert len(handler.started) == 2
+            await enqueue(database, [99], priority=Priority.URGENT)
+            runner.wake()
+            await handler.until_started(3)
+            assert handler.numbers[2] == 99
+            handler.is_open.set()
+            await until_gone(database)
+
+    async def test_work_of_a_priority_nobody_named_is_left_alone(self, database: Database) -> None:
+        handler = Recorder()
+        await enqueue(database, [1], priority=Priority.BULK)
+        await enqueue(database, [2])
+        async with running(make_runner(database, handler)):
+            await handler.until_started(1)
+            await asyncio.sleep(0.05)
+
+        assert handler.numbers == [2]
+
+
+class TestRoom:
+    async def test_limits_what_is_claimed_of_its_lane_and_of_no_other(self, database: Database) -> None:
+        handler = Recorder()
+        handler.is_open.clear()
+        await enqueue(database, range(10), priority=Priority.BULK)
+        await enqueue(database, range(10, 14))
+        room = {Priority.URGENT: 100, Priority.NORMAL: 100, Priority.BULK: 0}
+        runner = make_runner(
+            database, handler, concurrency=20, priorities={"send": Priority}, room=lambda _kind, each: room[each]
+        )
+        async with running(runner):
+            await handler.until_started(4)
+            await asyncio.sleep(0.1)
+            assert sorted(handler.numbers) == [10, 11, 12, 13]
+            room[Priority.BULK] = 100  # noticed without being told, soon
+            await handler.until_started(14)
+            handler.is_open.set()
+            await until_gone(database)
+
+    async def test_that_is_used_up_is_not_asked_for_again_at_once(self, database: Database) -> None:
+        """One row at a time is all there is room for; claiming without a pause would keep the database busy."""
+        counting = CountingDatabase(database.url, make_settings())
+        await counting.open()
+        await enqueue(database, range(200))
+        handler = Recorder(Later(timedelta(hours=1), "no room"))
+        async with running(make_runner(counting, handler, poll_s=3600, room=lambda _kind, _priority: 1)):
+            await handler.until_started(2)
+            before = counting.uses, len(handler.started)
+            await asyncio.sleep(0.5)
+            looks = len(handler.started) - before[1]
+            uses = counting.uses - before[0]
+        await counting.close()
+
+        assert 1 <= looks <= 20
+        assert uses <= 50
+
+
+class TestLater:
+    async def test_leaves_the_row_for_later_as_if_it_had_not_been_started(self, database: Database) -> None:
+        await enqueue(database, [1])
+        before = runs("later")
+        async with running(make_runner(database, Recorder(Later(timedelta(minutes=5), "not its turn")))):
+            row = await until_finished_once(database)
+
+        assert (row["state"], row["attempts"], row["last_error"]) == ("due", 0, "not its turn")
+        assert timedelta(minutes=4) < row["pause"] <= timedelta(minutes=5)
+        assert runs("later") == before + 1
+
+    async def test_any_number_of_times_never_makes_it_dead(self, database: Database) -> None:
+        handler = Recorder(Later(timedelta(0), "not its turn"))
+        await enqueue(database, [1])
+        async with running(make_runner(database, handler, max_attempts=2)):
+            await handler.until_started(10)
+
+        assert {work.attempts for work in handler.started} == {1}
+        assert [row["state"] for row in await rows(database)] == ["due"]
+
+
+class TestWake:
+    async def test_of_the_next_of_its_key_comes_with_the_end_of_the_one_before(self, database: Database) -> None:
+        """Not with the next look, which may be far away."""
+        handler = Recorder()
+        await enqueue(database, range(5), order_key="a")
+        async with running(make_runner(database, handler, poll_s=3600)):
+            await until_gone(database)
+
+        assert handler.numbers == list(range(5))
+
+    async def test_comes_with_what_a_handler_has_made_due(self, database: Database) -> None:
+        async def handle(work: Work) -> Outcome:
+            async with database.transaction() as connection:
+                await queue.finish(connection, [work])
+                if work.ref_id.int == 1:
+                    await queue.enqueue(connection, [NewWork("send", UUID(int=2))])
+            return Settled(has_made_due=True)
+
+        await enqueue(database, [1])
+        async with running(make_runner(database, handle, poll_s=3600)):
+            await until_gone(database)
 
 
 class TestGivesWay:

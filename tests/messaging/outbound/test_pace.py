@@ -16,7 +16,7 @@ from sms_foundation.core.local_accounts import (
     LOCAL_TELNYX_API_KEY,
     LOCAL_TELNYX_PUBLIC_KEY,
 )
-from sms_foundation.core.rates.base import Denied, Outcome, RatesUnavailableError, Slot, Wish
+from sms_foundation.core.rates.base import Denied, Outcome, RatesUnavailableError, Slot
 from sms_foundation.core.work.queue import Priority
 from sms_foundation.messaging.outbound.pace import Go, OverProviderRate, OverSenderRate, Pace, Place
 from sms_foundation.providers.config import ProviderConfig
@@ -24,6 +24,7 @@ from sms_foundation.simulator.app import build_app
 from tests.simulator.servers import AUTH_TOKEN, closed_port_url, serve, settings_for
 from tests.support.outbound import (
     HttpProvider,
+    ScriptedRates,
     Sending,
     Taken,
     accept,
@@ -33,9 +34,11 @@ from tests.support.outbound import (
     make_due,
     outcomes,
     phones,
+    refusing,
     request,
     sending,
     status,
+    take,
     until_taken_count,
     work_rows,
 )
@@ -145,24 +148,6 @@ class TestSenderRate:
         assert asked == ([] if rate is None else [(f"sender:{sender}", rate)])
 
 
-class ScriptedRates:
-    """Rates that answer as told, one call after the other; afterwards everybody may go."""
-
-    def __init__(self, answers: list[Outcome | Exception]) -> None:
-        self.wishes: list[Wish] = []
-        self._answers = answers
-
-    async def reserve(self, wishes: Sequence[Wish]) -> list[Outcome]:
-        self.wishes += wishes
-        answer = self._answers.pop(0) if self._answers else Slot(0.0)
-        if isinstance(answer, Exception):
-            raise answer
-        return [answer] * len(wishes)
-
-    async def read(self, keys: Sequence[str]) -> dict[str, float]:
-        return dict.fromkeys(keys, 0.0)
-
-
 class TestAsk:
     CONFIG = ProviderConfig(name="a", rate_per_s=50, senders=("+14155550100",))
     PLACE = Place("a", "+14155550100", 1, Priority.NORMAL)
@@ -194,10 +179,10 @@ class TestAsk:
     async def test_those_sent_away_come_back_one_after_the_other_each_priority_in_a_line_of_its_own(self) -> None:
         pace = Pace(ScriptedRates([]), [self.CONFIG])
         bulk = [pace.place_in_line("all", Priority.BULK, 2.0).total_seconds() for _ in range(3)]
-        urgent = pace.place_in_line("all", Priority.URGENT, 2.0).total_seconds()
+        urgent = [pace.place_in_line("all", Priority.URGENT, 3.0).total_seconds() for _ in range(3)]
 
         assert [round(each) for each in bulk] == [0, 2, 4]
-        assert urgent == 0
+        assert [round(each) for each in urgent] == [0, 3, 6]
         for _ in range(1_000):
             last = pace.place_in_line("all", Priority.BULK, 2.0)
         assert last <= timedelta(minutes=5)
@@ -213,22 +198,27 @@ class TestMissedSlot:
         rates = ScriptedRates([])
         async with (
             http_providers(a := HttpProvider("a", {"rate_per_s": 50})),
-            sending(database_url, [a], rates=rates, is_running=False) as process,  # type: ignore[arg-type]
+            sending(database_url, [a], rates=rates, is_running=False) as process,
         ):
             for _ in range(7):  # more often than there are retries
-                rates._answers = [Slot(0.0), answer]
+                rates.answers = [Slot(0.0), answer]
                 await self._run_late(database, process)
                 (row,) = await work_rows(database)
                 assert row["state"] == "due"
                 assert row["pause"] <= timedelta(seconds=1)
                 await make_due(database)
             assert (await status(database, id_), a.handed) == ("queued", [])
+            assert (await process.states.read())["a"].consecutive_failures == 0
+            a.answer = refusing("busy", 503)  # the first failure there is
             await process.run(await process.claim())
-            states = await process.states.read()
+            (row,) = await work_rows(database)
+            assert (row["state"], row["pause"] <= timedelta(seconds=2)) == ("due", True)
+            a.answer = take
+            await make_due(database)
+            await process.run(await process.claim())
 
-        assert await outcomes(database, id_) == [("a", "failed")] * 7 + [("a", "sent")]
-        assert {row["error_code"] for row in (await attempts(database, id_))[:7]} == {"not_called"}
-        assert states["a"].consecutive_failures == 0
+        assert await outcomes(database, id_) == [("a", "failed")] * 8 + [("a", "sent")]
+        assert [row["error_code"] for row in await attempts(database, id_)] == ["not_called"] * 7 + ["busy", None]
 
     async def _run_late(self, database: Database, process: Sending) -> None:
         """Hold the message for a little longer than a slot may be late when its attempt is to be written."""

@@ -148,45 +148,37 @@ class TestWaitForProvider:
         await database.pool.execute("UPDATE sms_messages SET provider_message_id = 'SM1', provider = 'twilio'")
         assert (await within_seconds(sending.wait_for_provider(message, 30))).status is MessageStatus.FAILED
 
-    @pytest.mark.parametrize(
-        ("status", "code", "attempt", "category"),
-        [
-            ("failed", "21211", {"outcome": "refused", "error_kind": "invalid_recipient", "http_status": 400}, None),
+    async def test_refusal_says_why(self, sending: SendingService, database: Database) -> None:
+        refused = {"outcome": "refused", "error_kind": "invalid_recipient", "http_status": 400}
+        cases: list[tuple[str, str, dict[str, object], str]] = [
+            ("failed", "21211", dict(refused), "invalid_recipient"),
             ("failed", "opted_out", {}, "opted_out"),
             ("failed", "no_provider", {}, "no_provider"),
             ("expired", "expired", {}, "expired"),
-        ],
-    )
-    async def test_refusal_says_why(
-        self,
-        sending: SendingService,
-        database: Database,
-        status: str,
-        code: str,
-        attempt: dict[str, object],
-        category: str | None,
-    ) -> None:
-        message = await accept(sending)
-        await write(database, message, status, code=code, **attempt)
-        with pytest.raises(RefusedError) as caught:
-            await within_seconds(sending.wait_for_provider(message, 30))
-        assert caught.value.status == 400
-        assert caught.value.details == {
-            "category": category or attempt["error_kind"],
-            "status_code": attempt.get("http_status"),
-            "provider_code": code,
-        }
+        ]
+        for status, code, attempt, category in cases:
+            message = await accept(sending)
+            await write(database, message, status, code=code, **attempt)
+            with pytest.raises(RefusedError) as caught:
+                await within_seconds(sending.wait_for_provider(message, 30))
+            assert caught.value.status == 400
+            assert caught.value.details == {
+                "category": category,
+                "status_code": attempt.get("http_status"),
+                "provider_code": code,
+            }
 
-    @pytest.mark.parametrize("status", ["failed", "expired"])
-    @pytest.mark.parametrize("outcome", ["failed", "absent"])
-    async def test_what_no_provider_took_is_their_failure(
-        self, sending: SendingService, database: Database, status: str, outcome: str
-    ) -> None:
-        message = await accept(sending)
-        await write(
-            database, message, status, code="20429", outcome=outcome, error_kind="rate_limited", http_status=429
-        )
-        with pytest.raises(ExternalFailedError) as caught:
-            await within_seconds(sending.wait_for_provider(message, 30))
-        assert caught.value.status == 502
-        assert caught.value.details == {"category": "rate_limited", "status_code": 429, "provider_code": "20429"}
+    async def test_what_no_provider_took_is_their_failure(self, sending: SendingService, database: Database) -> None:
+        attempt = {"error_kind": "rate_limited", "http_status": 429}
+        for status in ("failed", "expired"):
+            for outcome in ("failed", "absent"):
+                message = await accept(sending)
+                await write(database, message, status, code="20429", outcome=outcome, **attempt)
+                with pytest.raises(ExternalFailedError) as caught:
+                    await within_seconds(sending.wait_for_provider(message, 30))
+                assert caught.value.status == 502
+                assert caught.value.details == {
+                    "category": "rate_limited",
+                    "status_code": 429,
+                    "provider_code": "20429",
+                }

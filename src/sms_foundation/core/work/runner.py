@@ -157,6 +157,7 @@ class WorkRunner:
         self._finisher = self._batcher(self._finish_batch)
         self._postponer = self._batcher(self._postpone_batch)
         self._feeder: asyncio.Task[None] | None = None
+        self._is_full = False
         self._is_stopping = False
 
     def start(self) -> None:
@@ -257,6 +258,7 @@ class WorkRunner:
     def _open_lanes(self) -> tuple[list[Lane], int, dict[tuple[str, Priority], int]]:
         """Return the lanes to claim from, how much at most in all, and the room of those that `room` limits."""
         wanted = max(self._capacity // 2 - len(self._ready), 0)
+        self._is_full = not wanted
         lanes: list[Lane] = []
         rooms: dict[tuple[str, Priority], int] = {}
         for kind, priority in self._lanes:
@@ -291,6 +293,8 @@ class WorkRunner:
     def _on_end(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._start_ready()
+        if self._is_full and len(self._ready) <= self._capacity // 4:
+            self._wake.set()  # there is room again for more than what is urgent
 
     async def _start(self, ready: _Ready) -> None:
         if ready.priority is not Priority.URGENT:

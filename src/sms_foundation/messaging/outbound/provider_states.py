@@ -1,7 +1,7 @@
 """What all processes know together about the providers: the rules are in `health`, the rows are here.
 
-Successes are counted in memory and written once a second; a failure is written at once, because the next message should
-know. What changes is logged and kept with its reason.
+Successes are counted in memory and written once a second; a failure, and the success that ends a row of them, are
+written at once, because the next message should know. What changes is logged and kept with its reason.
 """
 
 import asyncio
@@ -159,7 +159,7 @@ class ProviderStates:
     async def note_attempt(
         self, name: str, *, is_failure: bool, opens_circuit: bool = False, is_probe: bool = False
     ) -> None:
-        """Count an attempt. Failures, and the end of a probe, are written before this returns."""
+        """Count an attempt. Failures, what ends a row of them, and the end of a probe are written when it returns."""
         pending = self._pending.get(name)
         if pending is None:
             return  # a provider that is no longer configured
@@ -175,7 +175,8 @@ class ProviderStates:
             pending.opens_at_once |= opens_circuit
         else:
             pending.had_success, pending.trailing_failures = True, 0
-        if is_failure:
+        # A success that ends a row of failures is news as well: the next failure elsewhere would count as one of them.
+        if is_failure or self._cache.states[name].consecutive_failures:
             await self._flush()
 
     def note_delivery(self, name: str, after_s: float) -> None:
