@@ -74,8 +74,13 @@ WITH input AS MATERIALIZED (
 ), early_receipts AS (
     INSERT INTO work (kind, ref_id)
     SELECT $17, e.id
-    FROM fresh AS f JOIN sms_message_status_events AS e USING (provider, provider_message_id)
-    WHERE (e.message_id IS NULL) IS TRUE  -- said so that no index on message_id is used: it would find all of them
+    FROM fresh AS f
+        -- OFFSET 0 makes it a probe for each message: a join would walk through the index of all events. IS TRUE keeps
+        -- the index on message_id out of it, which would find all that are not matched.
+        CROSS JOIN LATERAL (
+            SELECT id FROM sms_message_status_events
+            WHERE provider_message_id = f.provider_message_id AND provider = f.provider
+              AND (message_id IS NULL) IS TRUE OFFSET 0) AS e
 )
 SELECT ref_id, id FROM follow_up
 """

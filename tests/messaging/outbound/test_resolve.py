@@ -148,6 +148,21 @@ class TestDeath:
 
         assert (len(a.handed), await outcomes(database, id_)) == (1, [("a", "sent")])
 
+    async def test_does_not_hold_up_those_behind_it_where_their_client_does_not_wait(
+        self, database: Database, database_url: DatabaseUrl
+    ) -> None:
+        _, second = await accept(database, request(content="first"), request(content="second"))
+        hasty = SendingPolicy(skip_after_default=1)
+        async with http_providers(a := HttpProvider("a")):
+            async with sending(database_url, [a], is_running=False) as dead:
+                (work,) = await dead.claim()
+                await dead.begin(work)
+            await expire_leases(database)
+            async with sending(database_url, [a], policy=hasty):
+                await until_taken(database, second)
+
+        assert [each.body for each in a.taken] == ["second"]
+
     @pytest.mark.parametrize("seed", range(3))
     async def test_at_any_moment_of_many_sends_loses_and_doubles_nothing(
         self, database: Database, database_url: DatabaseUrl, seed: int
@@ -285,7 +300,10 @@ class TestLostAnswer:
             sending(database_url, [a], is_running=False) as process,
         ):
             for _ in range(30):
-                await process.run(await process.claim())
+                (work,) = await process.claim()
+                # A crash now would not make it dead: it gets on, however often it is looked at.
+                assert work.attempts == 1
+                await process.run([work])
                 await forgive(database)
                 process.states._cache.read_at = 0
                 await age_attempts(database, SETTLED)
