@@ -18,6 +18,7 @@ from sms_foundation.messaging.metrics import MESSAGES_ENDED
 from sms_foundation.messaging.outbound import store
 from sms_foundation.messaging.outbound.dispatch import Dispatcher
 from sms_foundation.messaging.outbound.policy import SendingPolicy
+from sms_foundation.messaging.outbound.results import sent
 from sms_foundation.messaging.outbound.retries import next_try
 from sms_foundation.messaging.outbound.store import AttemptOutcome, DueMessage, Finished, PastAttempt
 from sms_foundation.messaging.references import make_reference
@@ -54,7 +55,7 @@ class Resolver:
             told = SendReceipt(
                 provider_message_id=message.provider_message_id, event_status=message.status, status=message.status
             )
-            await self._dispatcher.record(self._dispatcher.sent(work, message, attempt.number, told))
+            await self._dispatcher.record(sent(work, message, attempt.number, told, self._policy))
             return Settled()
         age = timedelta(seconds=attempt.age_s)
         if attempt.outcome is None or message.status is not MessageStatus.UNKNOWN:
@@ -68,7 +69,7 @@ class Resolver:
         except ProviderError as error:
             return await self._wait_or_give_up(work, attempt, age, f"asking failed: {error.kind}")
         if found is not None:
-            await self._dispatcher.record(self._dispatcher.sent(work, message, attempt.number, found))
+            await self._dispatcher.record(sent(work, message, attempt.number, found, self._policy))
             log.info("send.found", message_id=str(message.id), provider=provider.name)
             return Settled()
         if age < self._policy.settle_after:
