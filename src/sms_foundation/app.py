@@ -81,7 +81,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
                 with suppress(TimeoutError):  # whoever still waits for a silent database was answered already
                     async with asyncio.timeout(settings.shutdown_timeout_s * 0.05):
                         await asyncio.gather(messages.close(), core.receipts.close(), acceptor.close())
-                await core.stop(settings.shutdown_timeout_s * 0.2)
+                await core.stop(settings.shutdown_timeout_s * 0.4)
                 log.info("service.stopped")
 
     hot_paths: dict[str, ASGIApp] = {}

@@ -175,7 +175,8 @@ async def open_core(
         # A runner of its own: a lookup service that hangs must not hold up a single message.
         sender = WorkRunner(
             database,
-            {SEND_MESSAGE: resolver.send, RELEASE_MESSAGE: dispatcher.release},
+            # Without a provider the messages wait for a process that has one.
+            {SEND_MESSAGE: resolver.send, RELEASE_MESSAGE: dispatcher.release} if providers else {},
             concurrency=settings.send_concurrency,
             reserved=settings.send_concurrency // 8,
             poll_s=settings.work_poll_s,
@@ -211,8 +212,8 @@ def _sending_policy(settings: Settings) -> SendingPolicy:
     )
 
 
-async def keep_recurring_work(database: Database) -> None:
-    """See that the rows of recurring work exist; waits for a database that is not there yet."""
+async def keep_recurring_work(database: Database, *, look_every_s: float = 300.0) -> None:
+    """See that the rows of recurring work exist, for ever: one that died is replaced within `look_every_s`."""
     pause_s = 1.0
     while True:
         try:
@@ -223,7 +224,7 @@ async def keep_recurring_work(database: Database) -> None:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, 30.0)
         else:
-            return
+            await asyncio.sleep(look_every_s)
 
 
 async def run_worker(settings: Settings, url: DatabaseUrl) -> None:

@@ -143,7 +143,7 @@ class TestFailover:
         histories = await stage.until_delivered(*[await stage.send("it is back", to=phone) for phone in phones])
 
         carriers = Counter(history["provider"] for history in histories)
-        assert carriers.keys() == PROVIDERS
+        assert carriers.keys() == PROVIDERS, await database.pool.fetch("SELECT * FROM sms_provider_changes ORDER BY id")
         assert carriers["twilio"] >= 8
         assert not any(len(history["attempts"]) > 1 for history in histories)
         changes = await database.pool.fetch(

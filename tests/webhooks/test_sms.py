@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 
 from sms_foundation.core.config import LOCAL_ACCOUNT_SID, LOCAL_AUTH_TOKEN, LOCAL_PHONE_NUMBER, Settings
 from sms_foundation.core.db import Database, DatabaseUrl, parse_database_url
+from sms_foundation.providers.form import parse_form
 from sms_foundation.providers.twilio.signature import sign
-from sms_foundation.providers.twilio.webhook import parse_form
 from tests.support.service import (
     BASE_URL,
     SMS_PATH,

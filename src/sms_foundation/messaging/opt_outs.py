@@ -37,7 +37,8 @@ SELECT EXISTS (
     WHERE m.id = $1 AND later.conversation_seq > m.conversation_seq AND later.direction = 'inbound'
       AND later.to_number = m.to_number AND upper(btrim(later.message_content, E' \\t\\r\\n')) = ANY($2))
 """
-_FORGET = "DELETE FROM sms_opt_outs WHERE phone_number_canonical = $1 AND sender = $2"
+# All of them: sending asks for the phone alone, and a provider may have recorded another sender (a Messaging Service).
+_FORGET = "DELETE FROM sms_opt_outs WHERE phone_number_canonical = $1"
 
 
 def is_opt_out(report: StatusReport) -> bool:
@@ -77,4 +78,7 @@ async def apply_keyword(connection: Connection, message_id: UUID, *, phone: str,
         return
     if await connection.fetchval(_HAS_LATER_KEYWORD, message_id, list(STOP_WORDS | START_WORDS)):
         return
-    await connection.execute(_RECORD if word in STOP_WORDS else _FORGET, phone, own_number)
+    if word in STOP_WORDS:
+        await connection.execute(_RECORD, phone, own_number)
+    else:
+        await connection.execute(_FORGET, phone)

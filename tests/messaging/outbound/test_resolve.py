@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 import structlog
@@ -17,11 +18,14 @@ from sms_foundation.core.db import Database, DatabaseUrl, parse_database_url
 from sms_foundation.core.rates.base import Outcome, Wish
 from sms_foundation.core.rates.postgres import PostgresRates
 from sms_foundation.core.work import queue
+from sms_foundation.core.work.queue import Work
 from sms_foundation.core.work.runner import Done, Later, Settled
 from sms_foundation.messaging.delivery import ReceiptOutcome, ReceiptStore
+from sms_foundation.messaging.outbound import store
 from sms_foundation.messaging.outbound.policy import SendingPolicy
+from sms_foundation.messaging.outbound.store import AttemptOutcome, Finished
 from sms_foundation.messaging.references import make_reference
-from sms_foundation.providers.base import StatusReport, parse_status
+from sms_foundation.providers.base import MessageStatus, StatusReport, parse_status
 from tests.support.outbound import (
     HttpProvider,
     Taken,
@@ -176,13 +180,13 @@ class TestDeath:
         ids = await accept(database, *(request(phone, f"{n} for {phone}") for n in range(3) for phone in phones(15)))
         async with http_providers(a := HttpProvider("a", answer=answer), b := HttpProvider("b", answer=answer)):
             for _ in range(3):
-                async with sending(database_url, [a, b], policy=HASTY) as process:
+                async with sending(database_url, [a, b], policy=HASTY, lease_s=3) as process:
                     await asyncio.sleep(chance.uniform(0.02, 0.2))
                     process.database.pool.terminate()
                     for task in [*process.runner._running]:
                         task.cancel()
                 await expire_leases(database)
-            async with sending(database_url, [a, b], policy=HASTY):
+            async with sending(database_url, [a, b], policy=HASTY, lease_s=3):
 
                 async def is_all_done() -> bool:
                     await forgive(database)
@@ -602,6 +606,67 @@ class TestTwoProcessesHoldingTheSameWork:
             assert await other.run(await other.claim()) == [Done()]
 
         assert (len(a.handed), (await message(database, id_))["provider_message_id"]) == (1, "a-1")
+
+
+class TestLateRecord:
+    """What a process writes that believes to hold the work, but does not any more."""
+
+    async def test_that_nobody_knows_is_no_news_where_somebody_does(
+        self, database: Database, database_url: DatabaseUrl
+    ) -> None:
+        """The one that lost the work saw a call under way, and writes that down after the call was answered."""
+        (id_,) = await accept(database, request())
+        async with (
+            http_providers(a := HttpProvider("a")),
+            sending(database_url, [a], is_running=False) as process,
+            sending(database_url, [a], is_running=False) as late,
+        ):
+            (old,) = await late.claim(lease=timedelta(0))
+            await expire_leases(database)
+            (work,) = await process.claim()
+            await process.begin(work)
+            async with database.connection() as connection:
+                seen = (await store.load(connection, [id_]))[id_]
+            await process.dispatcher.record(_finished(work, id_, 1, AttemptOutcome.SENT, "a-1"))
+            await late.resolver.resolve(old, seen)
+
+        assert await outcomes(database, id_) == [("a", "sent")]
+        assert "unknown" not in await events(database, id_)
+
+    async def test_of_a_failure_does_not_touch_a_message_that_is_tried_again(
+        self, database: Database, database_url: DatabaseUrl
+    ) -> None:
+        (id_,) = await accept(database, request())
+        async with (
+            http_providers(a := HttpProvider("a")),
+            sending(database_url, [a], is_running=False) as process,
+        ):
+            (work,) = await process.claim()
+            await process.begin(work)
+            await process.dispatcher.record(_finished(work, id_, 1, AttemptOutcome.ABSENT))
+            (again,) = await process.claim()
+            await process.begin(again)
+            await process.dispatcher.record(_finished(work, id_, 1, AttemptOutcome.FAILED))
+
+        assert await status(database, id_) == "sending"
+        (row,) = await work_rows(database)
+        assert (row["state"], row["lease_token"]) == ("leased", again.lease_token)
+
+
+def _finished(
+    work: Work, message_id: UUID, number: int, outcome: AttemptOutcome, provider_message_id: str | None = None
+) -> Finished:
+    is_sent = outcome is AttemptOutcome.SENT
+    return Finished(
+        message_id=message_id,
+        number=number,
+        work=work,
+        outcome=outcome,
+        status=MessageStatus.SENT if is_sent else MessageStatus.QUEUED,
+        event_status=outcome,
+        next="done" if is_sent else "due",
+        provider_message_id=provider_message_id,
+    )
 
 
 class TestTwoAlike:

@@ -110,10 +110,14 @@ WITH due AS (
         SELECT w.id
         FROM work AS w
         WHERE w.state = 'due' AND w.kind = lane.kind AND w.priority = lane.priority AND w.run_at <= now()
-          AND (w.order_key IS NULL OR NOT EXISTS (
-              SELECT FROM work AS other
-              WHERE other.order_key = w.order_key AND other.id <> w.id AND other.state <> 'dead'
-                AND (other.id < w.id OR other.state = 'leased')))
+          -- The head of its key, and none of the key running: a probe of an index each, whatever the planner believes
+          -- about a table that is empty most of the time (a condition on "any older one" once read all of them).
+          AND (w.order_key IS NULL OR (
+              w.id = (SELECT head.id FROM work AS head
+                      WHERE head.order_key = w.order_key AND head.state <> 'dead'
+                      ORDER BY head.order_key, head.id LIMIT 1)
+              AND NOT EXISTS (SELECT FROM work AS running
+                              WHERE running.order_key = w.order_key AND running.state = 'leased' OFFSET 0)))
         ORDER BY w.run_at, w.id
         LIMIT lane.room
         FOR UPDATE SKIP LOCKED

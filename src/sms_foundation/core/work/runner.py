@@ -87,6 +87,7 @@ _CLAIM_INTERVAL_S = 0.01
 _ROOM_INTERVAL_S = 0.05
 
 Room = Callable[[str, Priority], int]
+_Group = list[tuple[str, Priority]]
 
 
 def _always(_kind: str, _priority: Priority) -> int:
@@ -150,24 +151,31 @@ class WorkRunner:
         self._ready: list[_Ready] = []
         self._positions = count()
         self._running: set[asyncio.Task[None]] = set()
-        self._wake = asyncio.Event()
+        # Urgent lanes are claimed by themselves: however much there is to walk through in the others, they are not.
+        urgent = [lane for lane in self._lanes if lane[1] is Priority.URGENT]
+        rest = [lane for lane in self._lanes if lane[1] is not Priority.URGENT]
+        self._wakes = {id(lanes): asyncio.Event() for lanes in (urgent, rest)}
+        self._lane_groups = [lanes for lanes in (rest, urgent) if lanes]
         self._gate = asyncio.Lock()
         self._next_trickle = 0.0
         self._trickle_left = 0
         self._finisher = self._batcher(self._finish_batch)
         self._postponer = self._batcher(self._postpone_batch)
-        self._feeder: asyncio.Task[None] | None = None
+        self._feeders: list[asyncio.Task[None]] = []
         self._is_full = False
         self._is_stopping = False
 
     def start(self) -> None:
         """Begin to claim and run."""
-        self._feeder = asyncio.create_task(self._feed(), name="work-feeder")
+        self._feeders = [
+            asyncio.create_task(self._feed(lanes, takes_over=index == 0), name=f"work-feeder-{index}")
+            for index, lanes in enumerate(self._lane_groups)
+        ]
 
     @property
     def room(self) -> int:
         """How many rows could be offered now."""
-        return 0 if self._is_stopping or self._feeder is None else max(self._capacity - len(self._ready), 0)
+        return 0 if self._is_stopping or not self._feeders else max(self._capacity - len(self._ready), 0)
 
     async def offer(self, work: Work) -> None:
         """Queue a row that was just written and is leased to us already.
@@ -181,7 +189,8 @@ class WorkRunner:
 
     def wake(self) -> None:
         """Look for due rows now instead of at the next poll."""
-        self._wake.set()
+        for event in self._wakes.values():
+            event.set()
 
     async def stop(self, timeout_s: float) -> None:
         """Claim nothing more, let what runs finish for a little more than half of `timeout_s`, hand the rest back.
@@ -189,9 +198,10 @@ class WorkRunner:
         Returns within `timeout_s`, however silent the database is.
         """
         self._is_stopping = True
-        if self._feeder is None:
+        if not self._feeders:
             return
-        self._feeder.cancel()
+        for feeder in self._feeders:
+            feeder.cancel()
         step_s = timeout_s * 0.1
         waiting, self._ready = [each.work for each in self._ready], []
         if waiting:
@@ -200,20 +210,21 @@ class WorkRunner:
             _, late = await asyncio.wait(self._running, timeout=timeout_s * 0.55)
             for task in late:
                 task.cancel()
-        await asyncio.wait([self._feeder, *self._running], timeout=step_s)
+        await asyncio.wait([*self._feeders, *self._running], timeout=step_s)
         await _try_within(step_s, self._close_batchers())
         # Also what was interrupted, and what a claim had leased whose answer nobody waited for.
         await _try_within(step_s, self._release())
 
-    async def _feed(self) -> None:
+    async def _feed(self, group: _Group, *, takes_over: bool) -> None:
+        wake = self._wakes[id(group)]
         last_take_over = 0.0
         failures = 0
         while True:
             try:
-                if monotonic() - last_take_over > self.lease.total_seconds() / 4:
+                if takes_over and monotonic() - last_take_over > self.lease.total_seconds() / 4:
                     last_take_over = monotonic()
                     await self._take_over()
-                pause_s = await self._claim_and_wait_time()
+                pause_s = await self._claim_and_wait_time(group)
                 failures = 0
             except Exception as error:  # noqa: BLE001  # the loop outlives any failure of one round
                 failures += 1
@@ -224,13 +235,13 @@ class WorkRunner:
                 await asyncio.sleep(_CLAIM_INTERVAL_S)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause_s - _CLAIM_INTERVAL_S):
-                        await self._wake.wait()
+                        await wake.wait()
             else:
                 await asyncio.sleep(pause_s)
-            self._wake.clear()
+            wake.clear()
 
-    async def _claim_and_wait_time(self) -> float:
-        lanes, limit, rooms = self._open_lanes()
+    async def _claim_and_wait_time(self, group: _Group) -> float:
+        lanes, limit, rooms = self._open_lanes(group)
         if not lanes:
             return _ROOM_INTERVAL_S if rooms else 2 * _CLAIM_INTERVAL_S  # busy: look again when there is room
         async with self._database.connection() as connection:
@@ -255,13 +266,14 @@ class WorkRunner:
         is_held_back = any(counts[lane] == max(room, 0) for lane, room in rooms.items())
         return min(pause_s, _ROOM_INTERVAL_S) if is_held_back else pause_s
 
-    def _open_lanes(self) -> tuple[list[Lane], int, dict[tuple[str, Priority], int]]:
+    def _open_lanes(self, group: _Group) -> tuple[list[Lane], int, dict[tuple[str, Priority], int]]:
         """Return the lanes to claim from, how much at most in all, and the room of those that `room` limits."""
         wanted = max(self._capacity // 2 - len(self._ready), 0)
-        self._is_full = not wanted
+        if group[0][1] is not Priority.URGENT:
+            self._is_full = not wanted
         lanes: list[Lane] = []
         rooms: dict[tuple[str, Priority], int] = {}
-        for kind, priority in self._lanes:
+        for kind, priority in group:
             # What waits here already must not keep an urgent row from being seen.
             most = max(wanted, self._concurrency) if priority is Priority.URGENT else wanted
             room = self._room_of(kind, priority)
@@ -294,7 +306,7 @@ class WorkRunner:
         self._running.discard(task)
         self._start_ready()
         if self._is_full and len(self._ready) <= self._capacity // 4:
-            self._wake.set()  # there is room again for more than what is urgent
+            self.wake()  # there is room again for more than what is urgent
 
     async def _start(self, ready: _Ready) -> None:
         if ready.priority is not Priority.URGENT:
@@ -306,7 +318,7 @@ class WorkRunner:
         # The next one of its key may go now; not so when this one stays, for another time.
         is_gone = ready.work.is_ordered and isinstance(outcome, Done | Settled)
         if is_gone or outcome == Settled(has_made_due=True):
-            self._wake.set()
+            self.wake()
 
     async def _give_way(self) -> None:
         while self._is_edge_busy() and not self._is_stopping:

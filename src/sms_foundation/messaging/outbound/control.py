@@ -22,12 +22,15 @@ from sms_foundation.messaging.outbound.store import AttemptOutcome
 from sms_foundation.providers.base import MessageStatus
 
 _LOCK = """
-SELECT id, delivery_status, provider_message_id, to_number, priority, send_at, expires_at
+SELECT id, delivery_status, provider_message_id, to_number, priority, send_at, expires_at,
+       content_retention <> 'full' AND message_content LIKE 'sha256:%' AS is_redacted
 FROM sms_messages WHERE id = $1 AND direction = 'outbound' FOR NO KEY UPDATE
 """
-_CANCEL = """
-UPDATE sms_messages SET delivery_status = 'canceled', ended_at = now(), updated_at = now() WHERE id = $1
-"""
+_CANCEL = f"""
+UPDATE sms_messages AS m
+SET delivery_status = 'canceled', ended_at = now(), updated_at = now(), redact_at = {store.REDACT_AT}
+WHERE id = $1
+"""  # noqa: S608  # put together from constants only
 _CANCELED_EVENT = "INSERT INTO sms_message_status_events (id, message_id, event_status) VALUES ($1, $2, 'canceled')"
 # By order_key, which has an index; a row that is running at this moment will find the message canceled.
 _FORGET_WORK = "DELETE FROM work WHERE order_key = $1 AND ref_id = $2 AND kind = $3 AND state = 'due'"
@@ -47,7 +50,13 @@ _REVIVE_WORK = """
 UPDATE work SET state = 'due', run_at = now(), attempts = 0 WHERE state = 'dead' AND ref_id = $1 AND kind = $2
 RETURNING id
 """
+_HAS_OPEN_WORK = "SELECT EXISTS (SELECT FROM work WHERE order_key = $1 AND ref_id = $2 AND state <> 'dead')"
 _IS_DEAD = "SELECT EXISTS (SELECT FROM work WHERE state = 'dead' AND ref_id = $1 AND kind = $2)"
+
+_GIVEN_UP = frozenset({MessageStatus.FAILED, MessageStatus.UNKNOWN})
+# Put aside on the way, by failures of our own.
+_STUCK = frozenset({MessageStatus.ACCEPTED, MessageStatus.QUEUED, MessageStatus.SENDING})
+_UNCERTAIN = frozenset({MessageStatus.UNKNOWN, MessageStatus.SENDING})
 
 
 async def cancel(connection: Connection, message_id: UUID) -> None:
@@ -94,10 +103,13 @@ async def retry(connection: Connection, message_id: UUID, *, was_not_sent: bool)
     """
     message = await _lock(connection, message_id)
     status = MessageStatus(message["delivery_status"])
-    if status not in (MessageStatus.FAILED, MessageStatus.UNKNOWN) or message["provider_message_id"] is not None:
+    is_dead = await connection.fetchval(_IS_DEAD, message_id, SEND_MESSAGE)
+    if message["provider_message_id"] is not None or not (status in _GIVEN_UP or (is_dead and status in _STUCK)):
         raise ConflictError(f"the message is {status}; only failed ones, and those of unknown fate, can be retried")
-    if status is MessageStatus.UNKNOWN:
-        if not await connection.fetchval(_IS_DEAD, message_id, SEND_MESSAGE):
+    if message["is_redacted"]:
+        raise ConflictError("its content is no longer kept; send a new message")
+    if status in _UNCERTAIN:
+        if not is_dead:
             raise UnknownOutcomeError("whether the message was sent is still being found out")
         if not was_not_sent:
             raise UnknownOutcomeError(
@@ -107,6 +119,8 @@ async def retry(connection: Connection, message_id: UUID, *, was_not_sent: bool)
     if message["expires_at"] is not None and message["expires_at"] <= utc_now():
         raise ValidationError.of_field("request_id", "the message has expired; send a new one")
     await store.requeue(connection, message_id, from_statuses=[status], reason="retried by its client")
+    if await connection.fetchval(_HAS_OPEN_WORK, _order_key(message), message_id):
+        return  # its dead row was replayed already
     if await connection.fetchrow(_REVIVE_WORK, message_id, SEND_MESSAGE) is None:
         work = NewWork(SEND_MESSAGE, message_id, order_key=_order_key(message), priority=Priority(message["priority"]))
         await queue.enqueue(connection, [work])

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import orjson
 import structlog
@@ -45,9 +46,12 @@ from sms_foundation.providers.errors import ErrorKind, ProviderError
 log = structlog.get_logger(__name__)
 
 _MAX_BATCH = 64
+_RELEASED_AT_ONCE = 10 * _MAX_BATCH
 # A call that could not be begun so long after its attempt was written down is not made: by then somebody else might.
 _LATEST_START_S = 10.0
 _SLOTS_AT_MOST = 8
+_ONE_AT_A_TIME = timedelta(seconds=5)
+_LONGEST_RECORD_PAUSE_S = 7.0
 _OPEN = frozenset({MessageStatus.ACCEPTED, MessageStatus.QUEUED})
 
 
@@ -86,6 +90,7 @@ class Dispatcher:
         self._begin_urgent: Batcher[Work, Step] = self._batcher(self._begin)
         self._begin_other: Batcher[Work, Step] = self._batcher(self._begin)
         self._finisher: Batcher[Finished, None] = self._batcher(self._finish)
+        self._releaser: Batcher[Work, None] = self._batcher(self._release)
 
     async def send(self, work: Work, resolve: Resolve) -> Outcome:
         """Send the message of `work`, or do what is due instead; `resolve` is asked about a call of unknown outcome."""
@@ -103,23 +108,34 @@ class Dispatcher:
 
     async def release(self, work: Work) -> Outcome:
         """Put a scheduled message in line, now that its time has come."""
-        async with self._database.connection() as connection:
-            await store.release(connection, work)
+        await self._releaser.submit(work)
         return Settled(has_made_due=True)
 
     async def record(self, finished: Finished) -> None:
         """Write down what a call came to; returns after the commit."""
-        await self._finisher.submit(finished)
+        pause_s = 0.2
+        while True:
+            try:
+                await self._finisher.submit(finished)
+            except Exception as error:
+                # What a provider said is known only here: it is worth the wait for a database that comes back.
+                if not is_outage(error) or pause_s > _LONGEST_RECORD_PAUSE_S:
+                    raise
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
+            else:
+                return
 
     async def close(self) -> None:
         """Wait until everything under way is written down."""
         await self._begin_urgent.close()
         await self._begin_other.close()
         await self._finisher.close()
+        await self._releaser.close()
 
     def room(self, kind: str, priority: Priority) -> int:
         """Return how many more messages of `priority` it makes sense to look at now."""
-        return self._placer.room(priority) if kind == SEND_MESSAGE else _MAX_BATCH
+        return self._placer.room(priority) if kind == SEND_MESSAGE else _RELEASED_AT_ONCE
 
     # -- before the call ---------------------------------------------------------------------------------------------
 
@@ -131,7 +147,12 @@ class Dispatcher:
         steps: dict[int, Step] = {}
         drafts: list[Draft] = []
         endings: list[Ending] = []
+        seen: set[UUID] = set()
         for work in batch:
+            if work.ref_id in seen:  # two rows for one message, from a replay and a retry: one at a time
+                steps[work.id] = Later(_ONE_AT_A_TIME, "another row of this message is running")
+                continue
+            seen.add(work.ref_id)
             match await self._judge(work, messages.get(work.ref_id)):
                 case DueMessage() as message:
                     until = None if message.left_s is None else looked_at + message.left_s
@@ -171,9 +192,10 @@ class Dispatcher:
         attempts = [_attempt_of(draft) for draft in drafts]
         begun = set()
         async with self._database.connection() as connection:
+            # Last, so that nothing can fail between the attempts' commit and their calls.
+            await store.end(connection, endings)
             if attempts:
                 begun = await store.begin(connection, attempts)
-            await store.end(connection, endings)
         for ending in endings:
             MESSAGES_ENDED.labels(ending.code).inc()
         begun_at = monotonic()
@@ -196,7 +218,12 @@ class Dispatcher:
 
     async def _make(self, work: Work, call: Call) -> Finished:
         provider = self._providers[call.place.provider]
-        if not await self._wait_for_slot(call):
+        try:
+            has_slot = await self._wait_for_slot(call)
+        except asyncio.CancelledError:  # the process ends: the call was not made, and somebody should know
+            await asyncio.shield(self._finisher.submit(results.not_called(work, call)))
+            raise
+        if not has_slot:
             return results.not_called(work, call)
         started = monotonic()
         if call.until is not None and started >= call.until:
@@ -254,6 +281,11 @@ class Dispatcher:
             )
         except Exception as failure:  # noqa: BLE001  # the outcome of the call matters more than the statistics
             log.warning("provider.not_noted", provider=call.place.provider, error=type(failure).__name__)
+
+    async def _release(self, batch: Sequence[Work]) -> list[None]:
+        async with self._database.connection() as connection:
+            await store.release(connection, batch)
+        return [None] * len(batch)
 
     async def _finish(self, batch: Sequence[Finished]) -> list[None]:
         opted_out = [each.message_id for each in batch if each.error_kind == ErrorKind.OPTED_OUT]

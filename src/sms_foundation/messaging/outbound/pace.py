@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.phone import SenderType, sender_type
-from sms_foundation.core.rates.base import Rates, Slot, Wish
+from sms_foundation.core.rates.base import Rates, RatesUnavailableError, Slot, Wish
 from sms_foundation.core.rates.margin import interval_for
 from sms_foundation.core.work.queue import Priority
 from sms_foundation.providers.config import ProviderConfig
@@ -20,6 +20,8 @@ LATE_S = 0.1
 HORIZON_S = {Priority.URGENT: 2.0, Priority.NORMAL: 0.4, Priority.BULK: 0.2}
 # A place in line is asked about again after so long at the latest: the line may have become shorter.
 _LONGEST_WAIT_S = 300.0
+# Whoever keeps the rates is asked again after so long.
+_UNAVAILABLE_S = 1.0
 _MANY = 1_000_000
 
 # Segments per second that North American carriers grant by default; contracts differ, hence `sender_rates`.
@@ -83,6 +85,7 @@ class Pace:
         }
         self._configs = {config.name: config for config in configs}
         self._free_at: dict[str, float] = {}  # when a rate has its next slot, as far as this process knows
+        self._unavailable_until = 0.0
         self._line_end: dict[tuple[str, Priority], float] = {}  # where the line of those that wait for a rate ends
 
     def wait_s(self, provider: str, priority: Priority) -> float:
@@ -92,6 +95,8 @@ class Pace:
     def room(self, providers: Sequence[str], priority: Priority) -> int:
         """Return how many segments these providers together have slots for, within the horizon of `priority`."""
         now, room = monotonic(), 0.0
+        if now < self._unavailable_until:
+            return 0
         for name in providers:
             interval_s = self._intervals[name]
             if interval_s is None:
@@ -124,7 +129,8 @@ class Pace:
         now = monotonic()
         place = max(self._line_end.get((key, priority), 0.0), self._free_at.get(key, 0.0), now)
         self._line_end[key, priority] = min(place, now + _LONGEST_WAIT_S) + cost_s
-        return timedelta(seconds=min(place - now, _LONGEST_WAIT_S))
+        # Back as soon as the place lies within reach: then the longer reach of what is more urgent counts.
+        return timedelta(seconds=min(max(place - now - HORIZON_S[priority], 0.05), _LONGEST_WAIT_S))
 
     async def _reserve(
         self, places: Sequence[Place], answers: list[Answer], wish_of: _WishOf, refusal_of: _RefusalOf
@@ -137,7 +143,11 @@ class Pace:
         ]
         if not asking:
             return
-        outcomes = await self._rates.reserve([wish for _, wish in asking])
+        try:
+            outcomes = await self._rates.reserve([wish for _, wish in asking])
+        except RatesUnavailableError:
+            self._unavailable_until = monotonic() + _UNAVAILABLE_S
+            raise
         for (index, wish), outcome in zip(asking, outcomes, strict=True):
             now, cost_s = monotonic(), wish.interval_s * wish.units
             if isinstance(outcome, Slot):
@@ -152,7 +162,10 @@ class Pace:
         interval_s = self._intervals[place.provider]
         if interval_s is None:
             return None
-        return Wish(place.provider, interval_s, place.units, HORIZON_S[place.priority])
+        horizon_s = HORIZON_S[place.priority]
+        if self._sender_rate(place.provider, place.sender) is not None:
+            horizon_s = LATE_S / 2  # the sender's slot is now: one of the provider's later on would make it late
+        return Wish(place.provider, interval_s, place.units, horizon_s)
 
     def _sender_wish(self, place: Place) -> Wish | None:
         rate = self._sender_rate(place.provider, place.sender)

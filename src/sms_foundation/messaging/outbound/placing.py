@@ -23,6 +23,10 @@ from sms_foundation.providers.config import ProviderConfig
 
 # Nobody can take it now: a probe, or the end of somebody's rest, comes within that time.
 _NOBODY_WAIT = timedelta(seconds=5)
+# The more wait for it, the further apart they come back.
+_NOBODY_SHARE_S = 0.02
+_LONGEST_NOBODY_WAIT = timedelta(seconds=60)
+_LOOK_AT_LEAST = 64
 
 
 @dataclass(slots=True)
@@ -57,8 +61,10 @@ class Placer:
             for name, state in self._states.known.items()
             if self._configs[name].weight and (is_available(state, now) or may_probe(state, now))
         ]
-        # Never none: somebody has to notice what has expired or can be sent by nobody at all.
-        return max(self._pace.room(usable, priority), 1)
+        room = self._pace.room(usable, priority)
+        # Never none: somebody has to notice what has expired or can be sent by nobody at all. Where there is room for
+        # one, look at many: those in front may have to wait for something else, such as a slow sender.
+        return max(room, _LOOK_AT_LEAST) if room else 1
 
     async def place(self, drafts: Sequence[Draft]) -> dict[int, Later | Ending]:
         """Give every draft a provider and a slot. Those that get none keep no `choice`: returned is why, by work id."""
@@ -151,7 +157,8 @@ class Placer:
 
     def _wait_for(self, message: DueMessage, nobody: NoChoice) -> Later:
         if nobody.wait_s is None:
-            return _put_off(message, "provider_unavailable", _NOBODY_WAIT)
+            behind = self._pace.place_in_line(f"down:{message.provider}", message.priority, _NOBODY_SHARE_S)
+            return _put_off(message, "provider_unavailable", min(max(behind, _NOBODY_WAIT), _LONGEST_NOBODY_WAIT))
         # All are at their rate: one line for all of them, as long as their slots together.
         share_s = message.num_segments / max(self._total_rate(), 0.001)
         behind = self._pace.place_in_line("all", message.priority, share_s)
@@ -177,4 +184,5 @@ def _put_off(message: DueMessage, reason: str, delay: timedelta) -> Later:
 def _impossible(draft: Draft, nobody: NoChoice) -> Ending:
     why = ", ".join(f"{name}: {reason}" for name, reason in nobody.reasons.items()) or "none is configured"
     reason = f"no provider can carry it ({why})"
-    return Ending(draft.message.id, draft.work, MessageStatus.FAILED, "no_provider", reason)
+    # Put aside rather than ended: another process may be configured for it, or this one be tomorrow.
+    return Ending(draft.message.id, draft.work, MessageStatus.FAILED, "no_provider", reason, is_replayable=True)

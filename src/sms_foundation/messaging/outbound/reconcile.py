@@ -75,6 +75,11 @@ FROM unnest($1::uuid[], $2::text[], $3::interval[]) AS r(id, content, again_afte
 WHERE m.id = r.id
 """
 _REDACT_ATTEMPTS = "UPDATE sms_send_attempts SET response = NULL, error_message = NULL WHERE message_id = ANY($1)"
+# Some providers repeat the text in every report.
+_REDACT_EVENTS = """
+UPDATE sms_message_status_events SET raw_webhook_data = '{"redacted": true}', error_message = NULL
+WHERE message_id = ANY($1) AND raw_webhook_data IS NOT NULL
+"""
 _HASH = "sha256:"
 
 
@@ -139,9 +144,9 @@ class Reconciliation:
     async def reconcile(self, _work: Work) -> Outcome:
         """Ask about what is due, look for missed texts of the last rounds, forget what is not to be kept; recurring."""
         report = Report(until=monotonic() + _ROUND_S)
+        await self.redact_due(report)  # first: it is a promise, and quick
         await self.poll_due(report)
         await self.fetch_inbound(utc_now() - 3 * self._every - _ON_THEIR_WAY, report)
-        await self.redact_due(report)
         if report.repaired_statuses or report.repaired_inbound:
             log.warning("reconcile.repaired", statuses=report.repaired_statuses, inbound=report.repaired_inbound)
         return Again(_NEXT_ROUND if report.is_over else self._every)
@@ -175,7 +180,7 @@ class Reconciliation:
         """Store what the providers received for us since then and never told us."""
         until = utc_now() - _ON_THEIR_WAY
         for name, provider in self._providers.items():
-            if since >= until or name in report.stopped:
+            if since >= until or name in report.stopped or report.is_over:
                 continue
             batch: list[InboundSms] = []
             try:
@@ -184,6 +189,9 @@ class Reconciliation:
                     if len(batch) == _BATCH:
                         await self._store_missing(name, batch, report)
                         batch = []
+                        if monotonic() >= report.until:
+                            log.warning("reconcile.not_all", provider=name, seen=report.seen_inbound)
+                            break
             except ProviderError as error:
                 self._note_error(name, error, report, what="inbound")
             await self._store_missing(name, batch, report)
@@ -200,6 +208,7 @@ class Reconciliation:
                 ids = [row["id"] for row in rows]
                 await connection.execute(_REDACT, ids, [_hashed(row["message_content"]) for row in rows], again)
                 await connection.execute(_REDACT_ATTEMPTS, ids)
+                await connection.execute(_REDACT_EVENTS, ids)
             report.redacted += len(rows)
             if report.is_over:
                 return

@@ -58,7 +58,7 @@ class Resolver:
             await self._dispatcher.record(sent(work, message, attempt.number, told, self._policy))
             return Settled()
         age = timedelta(seconds=attempt.age_s)
-        if attempt.outcome is None or message.status is not MessageStatus.UNKNOWN:
+        if attempt.outcome is None:
             await self._dispatcher.record(self._still_unknown(work, message, attempt, age))
             return Settled()
         provider = self._providers.get(attempt.provider)

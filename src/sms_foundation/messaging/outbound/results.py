@@ -64,7 +64,6 @@ def sent(
         num_segments=receipt.num_segments,
         price=receipt.price,
         poll_after=None if receipt.status in FINAL else policy.poll_after,
-        redact_after=_redact_after(message.content_retention),
     )
 
 
@@ -150,13 +149,3 @@ def failed(work: Work, call: Call, error: ProviderError, latency_s: float, polic
         is_skipped=is_skipped,
         **common,
     )
-
-
-def _redact_after(content_retention: str) -> timedelta | None:
-    match content_retention:
-        case "full":
-            return None
-        case "hash":
-            return timedelta(0)
-        case days:
-            return timedelta(days=int(days))

@@ -19,6 +19,14 @@ from sms_foundation.messaging.jobs import SEND_MESSAGE
 from sms_foundation.messaging.states import FINAL, sql_leads_further
 from sms_foundation.providers.base import MessageStatus, Price
 
+# When the content of a message that has come to an end is to be forgotten.
+REDACT_AT = """CASE m.content_retention
+            WHEN 'hash' THEN coalesce(m.redact_at, now())
+            WHEN 'full' THEN m.redact_at
+            ELSE coalesce(m.redact_at, now() + m.content_retention::int * interval '1 day') END"""
+# What failed and can be retried keeps it for a day longer: what is to be sent again has to be there.
+_RETRYABLE_FOR = "interval '1 day'"
+
 _LOAD = """
 SELECT m.id, m.delivery_status, m.provider_message_id, m.to_number, m.requested_sender, m.requested_provider,
        m.message_content, m.media::text AS media, m.num_segments, m.priority, m.client_id, m.content_retention,
@@ -59,16 +67,18 @@ _ENDS = f"""(r.status IN ({", ".join(f"'{status}'" for status in sorted(FINAL))}
                    AND (r.outcome = 'sent' OR m.provider_message_id IS NULL))"""
 
 # A callback can have been faster than the answer: once the provider has named the message, what it says stands, and no
-# failure of a call can undo it. Work that goes on has begun anew: only failures in a row make a row dead.
+# failure of a call can undo it. Nor can what comes late, from a process that lost its lease, undo what another one has
+# found out or begun since; that nobody knows is no news where somebody does. Work that goes on has begun anew: only
+# failures in a row make a row dead.
 _FINISH = f"""
 WITH result AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                          $9::text[], $10::int[], $11::int[], $12::text[], $13::int[], $14::bigint[], $15::text[],
-                         $16::interval[], $17::interval[], $18::bigint[], $19::uuid[], $20::text[], $21::interval[],
-                         $22::boolean[], $23::uuid[])
+                         $16::interval[], $17::bigint[], $18::uuid[], $19::text[], $20::interval[], $21::boolean[],
+                         $22::uuid[])
         AS t(message_id, number, outcome, provider_message_id, status, event_status, error_kind, error_code,
              error_message, http_status, latency_ms, response, num_segments, price_micros, price_currency, poll_after,
-             redact_after, work_id, lease_token, next, delay, is_skipped, event_id)
+             work_id, lease_token, next, delay, is_skipped, event_id)
 ), attempt AS (
     UPDATE sms_send_attempts AS a
     SET finished_at = now(), outcome = r.outcome, provider_message_id = r.provider_message_id,
@@ -78,6 +88,7 @@ WITH result AS MATERIALIZED (
         response = r.response::jsonb
     FROM result AS r
     WHERE a.message_id = r.message_id AND a.number = r.number
+      AND (r.outcome <> 'unknown' OR a.outcome IS NULL OR a.outcome = 'unknown')
 ), message AS (
     UPDATE sms_messages AS m
     SET delivery_status = CASE
@@ -91,11 +102,18 @@ WITH result AS MATERIALIZED (
         sent_at = CASE WHEN r.outcome = 'sent' THEN coalesce(m.sent_at, now()) ELSE m.sent_at END,
         ended_at = CASE WHEN {_ENDS} THEN coalesce(m.ended_at, now()) ELSE m.ended_at END,
         poll_at = CASE WHEN m.ended_at IS NULL THEN coalesce(now() + r.poll_after, m.poll_at) END,
-        redact_at = coalesce(m.redact_at, now() + r.redact_after),
+        redact_at = CASE
+            WHEN r.outcome = 'sent' OR ({_ENDS} AND r.next <> 'dead') THEN {REDACT_AT}
+            WHEN {_ENDS} THEN {REDACT_AT} + {_RETRYABLE_FOR} ELSE m.redact_at END,
         price_micros = coalesce(r.price_micros, m.price_micros),
         price_currency = coalesce(r.price_currency, m.price_currency), updated_at = now()
     FROM result AS r
     WHERE m.id = r.message_id
+      AND (r.outcome = 'sent'
+           OR NOT EXISTS (SELECT FROM sms_send_attempts AS later
+                          WHERE later.message_id = r.message_id AND later.number > r.number))
+      AND (r.outcome <> 'unknown'
+           OR (m.provider_message_id IS NULL AND m.delivery_status IN ('sending', 'unknown')) IS TRUE)
     RETURNING m.id, m.provider
 ), event AS (
     INSERT INTO sms_message_status_events
@@ -117,21 +135,28 @@ FROM result AS r
 WHERE w.id = r.work_id AND w.lease_token = r.lease_token AND r.next <> 'done'
 """  # noqa: S608  # put together from constants only
 
-_END = """
+_END = f"""
 WITH ended AS (
     UPDATE sms_messages AS m
-    SET delivery_status = e.status, error_code = e.code, error_message = e.reason, ended_at = now(), updated_at = now()
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS e(id, status, code, reason)
+    SET delivery_status = e.status, error_code = e.code, error_message = e.reason, ended_at = now(), updated_at = now(),
+        redact_at = CASE WHEN e.is_replayable THEN {REDACT_AT} + {_RETRYABLE_FOR} ELSE {REDACT_AT} END
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $8::boolean[])
+        AS e(id, status, code, reason, is_replayable)
     WHERE m.id = e.id AND m.delivery_status IN ('accepted', 'queued') AND (m.provider_message_id IS NULL) IS TRUE
     RETURNING m.id, e.status, e.code, e.reason
 ), gone AS (
-    DELETE FROM work AS w USING unnest($6::bigint[], $7::uuid[]) AS done(id, lease_token)
-    WHERE w.id = done.id AND w.lease_token = done.lease_token
+    DELETE FROM work AS w USING unnest($6::bigint[], $7::uuid[], $8::boolean[]) AS done(id, lease_token, is_replayable)
+    WHERE w.id = done.id AND w.lease_token = done.lease_token AND NOT done.is_replayable
+), dead AS (
+    UPDATE work AS w
+    SET state = 'dead', last_error = done.reason, lease_token = NULL, lease_until = NULL
+    FROM unnest($6::bigint[], $7::uuid[], $8::boolean[], $4::text[]) AS done(id, lease_token, is_replayable, reason)
+    WHERE w.id = done.id AND w.lease_token = done.lease_token AND done.is_replayable
 )
 INSERT INTO sms_message_status_events (id, message_id, event_status, error_code, error_message)
 SELECT t.event_id, ended.id, ended.status, ended.code, ended.reason
 FROM ended JOIN unnest($1::uuid[], $5::uuid[]) AS t(id, event_id) USING (id)
-"""
+"""  # noqa: S608  # put together from constants only
 
 _REQUEUE = """
 WITH message AS (
@@ -157,8 +182,8 @@ WITH released AS (
     UPDATE work AS w
     SET kind = $3, order_key = concat(m.to_number, '/', m.priority), state = 'due', attempts = 0, run_at = now(),
         lease_token = NULL, lease_until = NULL
-    FROM sms_messages AS m
-    WHERE w.id = $1 AND w.lease_token = $2 AND m.id = w.ref_id
+    FROM unnest($1::bigint[], $2::uuid[]) AS held(id, lease_token), sms_messages AS m
+    WHERE w.id = held.id AND w.lease_token = held.lease_token AND m.id = w.ref_id
     RETURNING m.id
 )
 UPDATE sms_messages AS m SET delivery_status = 'queued', updated_at = now()
@@ -278,18 +303,18 @@ class Finished:
     num_segments: int | None = None
     price: Price | None = None
     poll_after: timedelta | None = None
-    redact_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a message is never sent, which ends its work too; `code` is ours and stable."""
+    """Why a message is not sent; `code` is ours and stable. Its work ends, or is put aside where it `is_replayable`."""
 
     message_id: UUID
     work: Work
     status: MessageStatus
     code: str
     reason: str
+    is_replayable: bool = False
 
 
 async def load(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, DueMessage]:
@@ -369,7 +394,6 @@ async def finish(connection: Connection, finished: Sequence[Finished]) -> None:
         [each.price.micros if each.price else None for each in finished],
         [each.price.currency if each.price else None for each in finished],
         [each.poll_after for each in finished],
-        [each.redact_after for each in finished],
         [each.work.id for each in finished],
         [each.work.lease_token for each in finished],
         [each.next for each in finished],
@@ -391,6 +415,7 @@ async def end(connection: Connection, endings: Sequence[Ending]) -> None:
             [new_id() for _ in endings],
             [each.work.id for each in endings],
             [each.work.lease_token for each in endings],
+            [each.is_replayable for each in endings],
         )
 
 
@@ -409,9 +434,9 @@ async def close_attempts(
     await connection.execute(_CLOSE_ATTEMPTS, message_id, outcome, provider_message_id)
 
 
-async def release(connection: Connection, work: Work) -> None:
-    """Put a scheduled message in line; its place is that of its acceptance."""
-    await connection.execute(_RELEASE, work.id, work.lease_token, SEND_MESSAGE)
+async def release(connection: Connection, held: Sequence[Work]) -> None:
+    """Put scheduled messages in line; their places are those of their acceptance."""
+    await connection.execute(_RELEASE, [work.id for work in held], [work.lease_token for work in held], SEND_MESSAGE)
 
 
 async def taken_ids(
