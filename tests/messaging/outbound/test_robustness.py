@@ -204,6 +204,23 @@ class TestPutAside:
         assert len(await work_rows(database)) == 1
 
 
+class TestProbe:
+    async def test_of_a_message_that_did_not_try_is_free_for_the_next_one(
+        self, database: Database, database_url: DatabaseUrl
+    ) -> None:
+        async with http_providers(a := HttpProvider("a")), sending(database_url, [a], is_running=False) as process:
+            await process.states.read()
+            await database.pool.execute(
+                "UPDATE sms_providers SET circuit = 'open', circuit_until = now() - interval '1 second'"
+            )
+            assert await process.states.try_probe("a")
+            assert not await process.states.try_probe("a")
+
+            await process.states.release_probe("a")
+
+            assert await process.states.try_probe("a")
+
+
 class TestRecurringWork:
     async def test_row_that_died_is_replaced(self, database: Database) -> None:
         async with database.transaction() as connection:

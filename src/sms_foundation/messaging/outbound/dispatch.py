@@ -224,9 +224,11 @@ class Dispatcher:
             await asyncio.shield(self._finisher.submit(results.not_called(work, call)))
             raise
         if not has_slot:
+            await self._release_probe(call)
             return results.not_called(work, call)
         started = monotonic()
         if call.until is not None and started >= call.until:
+            await self._release_probe(call)
             return results.too_late(work, call)
         try:
             receipt = await provider.send(_sms(call, started))
@@ -267,6 +269,10 @@ class Dispatcher:
     async def _ask_again(self, place: Place) -> Answer:
         (answer,) = await self._pace.ask([place])
         return answer
+
+    async def _release_probe(self, call: Call) -> None:
+        if call.is_probe:
+            await self._states.release_probe(call.place.provider)
 
     async def _note(self, call: Call, error: ProviderError | None) -> None:
         outcome = "sent" if error is None else error.kind.value

@@ -63,6 +63,10 @@ SET circuit = $2, consecutive_failures = $3, circuit_until = $4, unhealthy_until
     weight_changed_at = $7, updated_at = now()
 WHERE name = $1
 """
+_RELEASE_PROBE = """
+UPDATE sms_providers SET circuit = 'open', circuit_until = now(), updated_at = now()
+WHERE name = $1 AND circuit = 'probing'
+"""
 _KEEP_CHANGE = """
 INSERT INTO sms_provider_changes (id, provider, what, old, new, reason) VALUES ($1, $2, $3, $4, $5, $6)
 """
@@ -155,6 +159,11 @@ class ProviderStates:
                 await self._save(connection, name, state, changes)
         self._cache.states[name] = state
         return is_mine
+
+    async def release_probe(self, name: str) -> None:
+        """Give back the right to probe `name`, for a message that did not try it after all. Idempotent."""
+        async with self._database.connection() as connection:
+            await connection.execute(_RELEASE_PROBE, name)
 
     async def note_attempt(
         self, name: str, *, is_failure: bool, opens_circuit: bool = False, is_probe: bool = False
