@@ -45,8 +45,10 @@ class LoopbackServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._server.close()
-        for writer in list(self._writers):
-            writer.close()
+        for _ in range(3):  # one that was accepted this very moment is only served in the loop's next rounds
+            for writer in list(self._writers):
+                writer.close()
+            await asyncio.sleep(0)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

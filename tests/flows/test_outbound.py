@@ -131,6 +131,7 @@ class TestFailover:
         await call(stage.simulator, "DELETE", "/simulator/faults")
         # Half a minute later, and the rest of an unhealthy provider over.
         await database.pool.execute("UPDATE sms_providers SET circuit_until = now(), unhealthy_until = NULL")
+        await database.pool.execute("DELETE FROM sms_provider_windows")  # five minutes old by then
 
         async def is_back() -> bool:
             await stage.until_delivered(await stage.send("is it back?"))
@@ -143,7 +144,7 @@ class TestFailover:
         histories = await stage.until_delivered(*[await stage.send("it is back", to=phone) for phone in phones])
 
         carriers = Counter(history["provider"] for history in histories)
-        assert carriers.keys() == PROVIDERS, await database.pool.fetch("SELECT * FROM sms_provider_changes ORDER BY id")
+        assert carriers.keys() == PROVIDERS
         assert carriers["twilio"] >= 8
         assert not any(len(history["attempts"]) > 1 for history in histories)
         changes = await database.pool.fetch(

@@ -50,7 +50,9 @@ class TcpGate:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        await self.cut()
+        for _ in range(3):  # one that was accepted this very moment is only served in the loop's next rounds
+            await self.cut()
+            await asyncio.sleep(0)
 
     async def cut(self) -> None:
         """Break every connection, in whatever it is doing."""
