@@ -5,11 +5,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sms_foundation.core.phone import (
+    SenderType,
     bare_number,
     canonical_address,
+    country_of,
     is_phone_number,
+    is_short_code,
     lookup_variants,
     mask,
+    sender_type,
     spoken_address,
 )
 
@@ -223,3 +227,46 @@ class TestMask:
 
         assert len(shown) <= min(4, len(bare_number(address)) // 2)
         assert mask(address).isprintable()
+
+
+class TestSenderType:
+    @pytest.mark.parametrize(
+        ("sender", "kind"),
+        [
+            (US_NUMBER, SenderType.LONG_CODE),
+            ("+18005550199", SenderType.TOLL_FREE),
+            ("+4930123456", SenderType.LONG_CODE),
+            ("+99912345678", SenderType.LONG_CODE),  # a country code that nobody has
+            ("12345", SenderType.SHORT_CODE),
+            ("Property", SenderType.ALPHANUMERIC),
+            (f"whatsapp:{US_NUMBER}", SenderType.LONG_CODE),
+        ],
+    )
+    def test_tells_what_carriers_treat_differently(self, sender: str, kind: SenderType) -> None:
+        assert sender_type(sender) is kind
+
+    @given(addresses)
+    def test_never_raises(self, sender: str) -> None:
+        assert sender_type(canonical_address(sender)) in SenderType
+
+
+class TestCountryOf:
+    @pytest.mark.parametrize(
+        ("number", "country"),
+        [(US_NUMBER, "US"), ("+4930123456", "DE"), ("+99912345678", None), ("12345", None), ("Property", None)],
+    )
+    def test_names_the_country_of_a_number_and_of_nothing_else(self, number: str, country: str | None) -> None:
+        assert country_of(number) == country
+
+    @given(addresses)
+    def test_never_raises(self, number: str) -> None:
+        found = country_of(canonical_address(number))
+        assert found is None or len(found) in (2, 3)
+
+
+class TestIsShortCode:
+    @pytest.mark.parametrize(
+        ("address", "is_one"), [("123", True), ("12345678", True), ("12", False), ("123456789", False), ("abc", False)]
+    )
+    def test_is_three_to_eight_digits(self, address: str, is_one: bool) -> None:
+        assert is_short_code(address) is is_one

@@ -92,8 +92,11 @@ def sender_type(address: str) -> SenderType:
         return SenderType.SHORT_CODE
     if not _is_e164(number):
         return SenderType.ALPHANUMERIC
-    is_toll_free = phonenumbers.number_type(phonenumbers.parse(number)) == phonenumbers.PhoneNumberType.TOLL_FREE
-    return SenderType.TOLL_FREE if is_toll_free else SenderType.LONG_CODE
+    try:
+        kind = phonenumbers.number_type(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:  # a country code that nobody has
+        return SenderType.LONG_CODE
+    return SenderType.TOLL_FREE if kind == phonenumbers.PhoneNumberType.TOLL_FREE else SenderType.LONG_CODE
 
 
 def country_of(address: str) -> str | None:

@@ -138,6 +138,8 @@ class WorkRunner:
             ((kind, each) for kind in handlers for each in priorities.get(kind, (Priority.NORMAL,))),
             key=lambda lane: (lane[1], lane[0]),
         )
+        if reserved >= concurrency:
+            raise ValueError("some of the runs at once must be left to what is not urgent")
         self._concurrency = concurrency
         self._reserved = reserved
         self._trickle_rows = trickle_rows
