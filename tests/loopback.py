@@ -29,6 +29,7 @@ class LoopbackServer:
     def __init__(self, answer: Callable[[Received], Awaitable[bytes | None]]) -> None:
         self._answer = answer
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.received: list[Received] = []
         self.has_received = asyncio.Event()
         self.connections = 0
@@ -45,15 +46,24 @@ class LoopbackServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._server.close()
-        for _ in range(3):  # one that was accepted this very moment is only served in the loop's next rounds
+        for _ in range(10):  # one that was accepted this very moment is served some rounds of the loop later
             for writer in list(self._writers):
                 writer.close()
             await asyncio.sleep(0)
         await self._server.wait_closed()
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=1)
+            for task in late:  # whoever waits for something that never comes
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             while (request := await _read_request(reader)) is not None:
                 self.received.append(request)

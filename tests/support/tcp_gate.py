@@ -50,7 +50,7 @@ class TcpGate:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        for _ in range(3):  # one that was accepted this very moment is only served in the loop's next rounds
+        for _ in range(10):  # one that was accepted this very moment is served some rounds of the loop later
             await self.cut()
             await asyncio.sleep(0)
 
