@@ -1,7 +1,6 @@
 """The history API: conversations and messages, read back and filed under workflows."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from fastapi.responses import Response
 from sms_foundation.core.db import Database
 from sms_foundation.core.errors import NotFoundError, ValidationError
 from sms_foundation.core.phone import spoken_address
+from sms_foundation.core.web.answers import in_utc, json_response
 from sms_foundation.core.web.auth import CheckAccess
 from sms_foundation.core.web.errors import ErrorEnvelope
 from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, document_query, encode_cursor, read_query
@@ -84,7 +84,7 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
             )
         if not rows:
             raise NotFoundError("no conversation with this number")
-        return _json(_conversation_page(rows, before_seq=before_seq, offset=skip, limit=query.limit))
+        return json_response(_conversation_page(rows, before_seq=before_seq, offset=skip, limit=query.limit))
 
     @router.get("/conversations", response_model=ConversationList, dependencies=guarded, summary="List conversations")
     async def list_conversations(
@@ -101,7 +101,7 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
         ] = None,
     ) -> Response:
         """Return conversations, most recently active first; before them those that wait for their first message."""
-        since = None if since is None else _in_utc(since, field="since")
+        since = None if since is None else in_utc(since, field="since")
         wanted = ConversationFilter(
             tenant_id, language, workflow_type, workflow_id, conversation_status, since, unknown_tenant
         )
@@ -110,7 +110,7 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
             rows = await history.list_conversations(connection, wanted, after=after, limit=limit)
         items = [_conversation(row) for row in rows]
         following = _list_cursor(rows[-1]) if len(rows) == limit else None
-        return _json({"conversations": items, "limit": limit, "next_cursor": following})
+        return json_response({"conversations": items, "limit": limit, "next_cursor": following})
 
     @router.patch(
         "/conversations/{phone_number}",
@@ -127,7 +127,7 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
             if not await facts.patch_conversation(connection, phone=phone, changes=changes):
                 raise NotFoundError("no conversation with this number")
             rows = await history.find_page(connection, phone=phone, before_seq=None, offset=0, limit=1)
-        return _json(_conversation(rows[0]))
+        return json_response(_conversation(rows[0]))
 
     @router.get(
         "/messages/{id}",
@@ -148,16 +148,9 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
         if found is None:
             raise NotFoundError("no message with this id")
         request.scope["state"]["log"]["message_id"] = str(found[0]["message_id"])
-        return _json(_message_detail(*found))
+        return json_response(_message_detail(*found))
 
     return router
-
-
-def _json(body: Mapping[str, Any]) -> Response:
-    # Written directly: validating each of our own rows again would double the cost of a page. A test holds these
-    # shapes against their schemas.
-    # `default`: asyncpg's UUIDs are a subclass that orjson does not take for one.
-    return Response(orjson.dumps(body, option=orjson.OPT_UTC_Z, default=str), media_type="application/json")
 
 
 def _as_uuid(text: str) -> UUID | None:
@@ -165,15 +158,6 @@ def _as_uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
-
-
-def _in_utc(at: datetime, *, field: str) -> datetime:
-    if at.tzinfo is None:
-        raise ValidationError.of_field(field, "needs a time zone, such as Z")
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:  # the first or last day of the calendar, elsewhere
-        raise ValidationError.of_field(field, "is out of range") from None
 
 
 def _page_key(cursor: str) -> int:
@@ -195,7 +179,7 @@ def _list_key(cursor: str) -> tuple[datetime | None, UUID]:
         last_at = datetime.fromisoformat(at) if at else None
     except ValueError:
         raise ValidationError.of_field("cursor", "is not one of ours") from None
-    return (None if last_at is None else _in_utc(last_at, field="cursor")), last_id
+    return (None if last_at is None else in_utc(last_at, field="cursor")), last_id
 
 
 def _conversation(row: asyncpg.Record) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from uuid import uuid4
 
+import orjson
 import pytest
 
 from sms_foundation.core.db import Database, DatabaseUrl
@@ -179,6 +180,21 @@ class TestRatesAway:
             await pace.ask([Place("a", "+15005550006", 1, Priority.NORMAL)])
 
         assert pace.room(["a"], Priority.NORMAL) == 0
+
+    async def test_of_redis_leave_the_messages_waiting(self, database: Database, database_url: DatabaseUrl) -> None:
+        (id_,) = await accept(database, request())
+        async with http_providers(a := HttpProvider("a", {"rate_per_s": 50})):
+            settings = make_settings(
+                redis_url="redis://127.0.0.1:9/0", providers=orjson.dumps([a.entry]).decode(), internal_api_token="t"
+            )
+            async with running_service(settings, database_url, database):
+
+                async def was_looked_at() -> bool:
+                    return "sender_rate" in [row["last_error"] for row in await work_rows(database)]
+
+                await eventually(was_looked_at, "the message was put off")
+
+        assert (a.handed, await status(database, id_)) == ([], "accepted")
 
 
 class TestPutAside:

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -17,6 +16,7 @@ from pydantic import BaseModel, Field
 from sms_foundation.core.db import Database
 from sms_foundation.core.errors import NotFoundError, SmsFoundationError, ValidationError
 from sms_foundation.core.phone import spoken_address
+from sms_foundation.core.web.answers import in_utc, json_response
 from sms_foundation.core.web.auth import DEFAULT_CLIENT, CheckAccess, ClientId
 from sms_foundation.core.web.bodies import describe_body, joined_by, read_body, read_headers, read_json, read_value
 from sms_foundation.core.web.errors import ErrorEnvelope, as_public_error
@@ -173,8 +173,8 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
             direction=direction,
             client_id=client_id,
             number=None if number is None else spoken_address(number, sending.limits.default_region),
-            since=_in_utc(since, field="since"),
-            until=_in_utc(until, field="until"),
+            since=None if since is None else in_utc(since, field="since"),
+            until=None if until is None else in_utc(until, field="until"),
         )
         after = None if cursor is None else _list_key(cursor)
         async with database.connection() as connection:
@@ -267,15 +267,6 @@ async def answer_send(request: Request, sending: SendingService, read: ReadMessa
     return json_response(render(accepted, progress), status_code=202, headers=headers)
 
 
-def json_response(
-    body: Mapping[str, Any], *, status_code: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Write one of our own shapes: validating it again would double its cost. A test holds them against the schemas."""
-    # `default`: asyncpg's UUIDs are a subclass that orjson does not take for one.
-    content = orjson.dumps(body, option=orjson.OPT_UTC_Z, default=str)
-    return Response(content, status_code=status_code, media_type="application/json", headers=dict(headers or {}))
-
-
 def _wait_s(request: Request) -> int:
     found = _find_wait(",".join(request.headers.getlist("prefer")))
     return min(int(found[1]), LONGEST_WAIT_S) if found else 0
@@ -304,17 +295,6 @@ async def _read_item(value: object, sending: SendingService, headers: SendHeader
         return await _read_even_if_late(lambda limits: read_value(SendBody, value, context=limits), sending, headers)
     except RequestValidationError as error:
         return as_public_error(error)
-
-
-def _in_utc(at: datetime | None, *, field: str) -> datetime | None:
-    if at is None:
-        return None
-    if at.tzinfo is None:
-        raise ValidationError.of_field(field, "needs a time zone, such as Z")
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:  # the first or last day of the calendar, elsewhere
-        raise ValidationError.of_field(field, "is out of range") from None
 
 
 def _list_key(cursor: str) -> UUID:
