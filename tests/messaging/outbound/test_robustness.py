@@ -160,6 +160,22 @@ class TestRetention:
 
         assert (await message(database, id_))["redact_at"] is None
 
+    async def test_hash_of_a_content_is_never_sent_when_its_dead_row_is_replayed(
+        self, database: Database, database_url: DatabaseUrl
+    ) -> None:
+        (id_,) = await accept(database, request(content_retention="hash"))
+        await database.pool.execute(
+            "UPDATE sms_messages SET delivery_status = 'failed', message_content = 'sha256:0' WHERE id = $1", id_
+        )
+
+        async def is_done() -> bool:
+            return not await work_rows(database)
+
+        async with http_providers(a := HttpProvider("a")), sending(database_url, [a]):
+            await eventually(is_done, "the replayed row is gone")
+
+        assert (a.handed, await status(database, id_)) == ([], "failed")
+
     async def test_message_whose_content_is_gone_cannot_be_retried(self, database: Database) -> None:
         (id_,) = await accept(database, request(content_retention="hash"))
         await database.pool.execute(

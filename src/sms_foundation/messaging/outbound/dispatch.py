@@ -175,6 +175,8 @@ class Dispatcher:
             return Done()
         if message.open_attempt is not None:
             return Unresolved(message)
+        if message.is_redacted:  # there is nothing left that could be sent
+            return Done()
         if message.status is MessageStatus.FAILED:  # its dead row was replayed
             async with self._database.connection() as connection:
                 await store.requeue(connection, message.id, from_statuses=[MessageStatus.FAILED], reason="replayed")

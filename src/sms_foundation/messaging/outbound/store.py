@@ -254,6 +254,11 @@ class DueMessage:
         return next((each for each in self.attempts if each.is_open), None)
 
     @property
+    def is_redacted(self) -> bool:
+        """Only the hash of its content is left."""
+        return self.content_retention != "full" and self.content.startswith("sha256:")
+
+    @property
     def failures(self) -> list[PastAttempt]:
         """Calls that came to nothing since the message was last put back by a person."""
         return [
