@@ -21,6 +21,8 @@ LOCAL_AUTH_TOKEN = "local-simulator-token"  # noqa: S105  # public on purpose; r
 LOCAL_PHONE_NUMBER = "+15005550006"  # Twilio's magic "valid sender" test number
 
 
+RateText = Annotated[str, StringConstraints(pattern="^(off|[1-9][0-9]{0,8}/[1-9][0-9]{0,4}[smhd])$")]
+"""So many per so long: 60/1h, 6000/1m, 10/15m; off: any number."""
 StuckHead = Annotated[str, StringConstraints(pattern="^(wait|skip:[1-9][0-9]?)$")]
 
 
@@ -138,8 +140,60 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(None, description="keep rates in Redis instead of PostgreSQL; needs the extra")
 
-    internal_api_token: SecretStr | None = Field(
-        None, description="bearer token of the internal API; without it the API serves only with APP_ENV local or test"
+    open_access: bool | None = Field(
+        None,
+        description="answer without asking who calls. By default only with APP_ENV local or test, and only callers on "
+        "the same machine; true: everybody who reaches the port, refused in any other APP_ENV",
+    )
+    admin_api_key: SecretStr | None = Field(
+        None, description="the first start takes this as the admin's key, instead of making and printing one"
+    )
+    sms_api_key: SecretStr | None = Field(None, description="the key with which `sms-foundation send` calls the API")
+    forwarded_hops: int = Field(
+        0,
+        ge=0,
+        le=9,
+        description="proxies in front that add to X-Forwarded-For: the caller's address is so many from the right; "
+        "0: the connection's own address. 1 on Cloud Run unless set",
+    )
+    operations_networks: str = Field(
+        "private",
+        description="from where /health and /metrics need no key: all, private (and this machine), none, or networks "
+        "such as 10.0.0.0/8,203.0.113.7; from elsewhere a key with operations:read",
+    )
+    client_limit: RateText = Field(
+        "6000/1m", description="requests a client may make, a batch counting its messages; `clients limit` sets others"
+    )
+    number_limit: RateText = Field("60/1h", description="messages one phone may get, from all clients together")
+    failure_limit: RateText = Field(
+        "30/5m", description="wrong credentials from one address, before all of its are refused"
+    )
+    login_limit: RateText = Field("10/15m", description="tries to log in as one person")
+    idempotency_hours: int = Field(
+        24, ge=24, le=48, description="how long the answer to a request with an Idempotency-Key is kept for repetitions"
+    )
+    signing_key: SecretStr | None = Field(
+        None, description="RSA private key (PEM) that signs our tokens; several, newest first, while one is replaced"
+    )
+    signing_key_path: Path | None = Field(
+        None,
+        description="file, or folder of *.pem files, with the same, such as a mounted secret; read again every minute. "
+        "Unset, and APP_ENV local or test: a key is made in SMS_DATA_DIR",
+    )
+    signing_key_grace_h: float = Field(
+        24.0, ge=0.25, description="tokens of a replaced signing key are accepted for so long"
+    )
+    token_issuer: str | None = Field(None, description="`iss` of our own tokens; PUBLIC_BASE_URL unless set")
+    outside_issuers: str | None = Field(
+        None, description="issuers whose tokens are accepted besides our own, as a JSON list; see docs/access.md"
+    )
+    access_token_s: int = Field(900, ge=60, le=3600, description="how long an access token is valid")
+    refresh_token_days: int = Field(30, ge=1, le=365, description="how long somebody who does nothing stays logged in")
+    invitation_hours: int = Field(72, ge=1, description="how long an invitation can be accepted")
+    cors_allowed_origins: str = Field(
+        "",
+        description="web pages that may call the API from a browser, such as https://console.example.com, "
+        "comma-separated; *: any, only with APP_ENV local, test or development. Unset with APP_ENV local: any",
     )
 
     monitor_api_url: str | None = Field(None, description="base URL of the Collections Monitor; unset: no lookups")
@@ -163,7 +217,7 @@ class Settings(BaseSettings):
     def _accept_any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("sms_data_dir", "local_postgres_bin", "providers_file")
+    @field_validator("sms_data_dir", "local_postgres_bin", "providers_file", "signing_key_path")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser()  # no shell has done it for a line of `.env`
@@ -188,6 +242,8 @@ class Settings(BaseSettings):
                 raise ValueError("APP_ENV=local and test open the service to everybody: not on Cloud Run")
             if "host" not in self.model_fields_set:
                 self.host = "0.0.0.0"  # noqa: S104  # the container contract asks for it
+            if "forwarded_hops" not in self.model_fields_set:
+                self.forwarded_hops = 1  # Google's front end adds the caller's address, after what the caller claims
         if self.app_env is AppEnv.PRODUCTION:
             needed = ["database_url", "public_base_url"]
             if self.providers is None and self.providers_file is None:
@@ -196,6 +252,10 @@ class Settings(BaseSettings):
             if missing:
                 raise ValueError(f"{', '.join(missing)} must be set when APP_ENV=production")
         if not self.is_local:
+            if self.open_access:
+                raise ValueError("OPEN_ACCESS=true opens the service to everybody: allowed only with APP_ENV=local")
+            if self.app_env is not AppEnv.DEVELOPMENT and "*" in self.allowed_origins:
+                raise ValueError("CORS_ALLOWED_ORIGINS=* is allowed only with APP_ENV local, test or development")
             tokens = (self.twilio_auth_token, self.twilio_auth_token_previous)
             if any(token is not None and token.get_secret_value() == LOCAL_AUTH_TOKEN for token in tokens):
                 raise ValueError("TWILIO_AUTH_TOKEN is the simulator's public token: allowed only with APP_ENV=local")
@@ -205,6 +265,12 @@ class Settings(BaseSettings):
     def is_local(self) -> bool:
         """A developer's machine or a test run, where public defaults are harmless."""
         return self.app_env in (AppEnv.LOCAL, AppEnv.TEST)
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Origins of web pages that may call the API from a browser; `*` for any."""
+        listed = tuple(origin.strip().rstrip("/") for origin in self.cors_allowed_origins.split(",") if origin.strip())
+        return listed or (("*",) if self.app_env is AppEnv.LOCAL else ())
 
     @property
     def should_migrate(self) -> bool:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -96,6 +97,13 @@ sms_messages = Table(
     Column("raw_webhook_data", JSONB, comment="every parameter; repeated ones as lists, bytes as {base64}"),
     # From here to poll_at: outbound only.
     Column("client_id", Text, comment="the service that asked for it"),
+    Column(
+        "is_test",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="asked for with a test key: only the simulated provider carries it",
+    ),
     Column("idempotency_key", Text, comment="the client's own name for its request"),
     Column("request_digest", LargeBinary, comment="SHA-256 of what was asked for: the same key must mean the same"),
     Column("metadata", JSONB, comment="the client's own labels, {string: string}"),

@@ -5,17 +5,26 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
+from sms_foundation.auth import models as _auth
 from sms_foundation.core.config import load_settings
 from sms_foundation.core.db import parse_database_url
 from sms_foundation.core.errors import StartupError
 from sms_foundation.core.rates import models as _rates
 from sms_foundation.core.schema import metadata
+from sms_foundation.core.web import models as _web
 from sms_foundation.core.work import models as _work
 from sms_foundation.enrichment.tenants import models as _tenants
 from sms_foundation.messaging import models as _messaging
 from sms_foundation.migrations.runner import locked_connection
 
-__all__ = ["_messaging", "_rates", "_tenants", "_work"]  # imported so that their tables stand in `metadata`
+__all__ = [
+    "_auth",
+    "_messaging",
+    "_rates",
+    "_tenants",
+    "_web",
+    "_work",
+]  # imported so that their tables stand in `metadata`
 
 
 def _run(connection: Connection) -> None:
