@@ -13,13 +13,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation import __version__
+from sms_foundation.access_rules import RULES, check_rules
+from sms_foundation.auth.control import AccessControl, open_access_control
 from sms_foundation.compat.router import compat_router
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
-from sms_foundation.core.web.auth import internal_access
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.direct import direct_routes
 from sms_foundation.core.web.errors import install_error_handlers
+from sms_foundation.core.web.guarded import GuardedRoute
 from sms_foundation.core.web.health import Check, CheckResult, State, health_router
 from sms_foundation.core.web.openapi import document_api
 from sms_foundation.core.work import queue
@@ -57,8 +59,11 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_core(settings, url, is_edge_busy=load.is_busy) as core:
-            messages, acceptor = _install_edge(app, hot_paths, settings, core, readiness)
+        async with (
+            open_core(settings, url, is_edge_busy=load.is_busy) as core,
+            open_access_control(settings, core.database, core.rates, RULES) as access,
+        ):
+            messages, acceptor = _install_edge(app, hot_paths, settings, core, access, readiness)
             schema = await _start_migrating(core.database) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
             warming = asyncio.create_task(_warm_up(core.database))
@@ -148,7 +153,12 @@ async def _bring_schema_up_to_date(database: Database, has_tried: asyncio.Event)
 
 
 def _install_edge(
-    app: FastAPI, hot_paths: dict[str, ASGIApp], settings: Settings, core: Core, readiness: "_Readiness"
+    app: FastAPI,
+    hot_paths: dict[str, ASGIApp],
+    settings: Settings,
+    core: Core,
+    access: AccessControl,
+    readiness: "_Readiness",
 ) -> tuple[MessageStore, MessageAcceptor]:
     database = core.database
     messages = MessageStore(
@@ -173,17 +183,21 @@ def _install_edge(
     )
     if not providers:
         log.warning("webhooks.off", reason="no provider is configured, or PUBLIC_BASE_URL is not set")
-    check_access = internal_access(settings)
-    app.include_router(history_router(database, check_access, default_region=settings.default_region))
-    sends = sending_router(database, sending, check_access)
-    old_sends = compat_router(sending, check_access)
-    hot_paths.update(direct_routes(sends, ["/v1/sms/send"]) | direct_routes(old_sends, ["/sms/send"]))
-    app.include_router(sends)
-    app.include_router(old_sends)
-    app.include_router(
+    sends = sending_router(database, sending)
+    old_sends = compat_router(sending)
+    routers = [
+        history_router(database, default_region=settings.default_region),
+        sends,
+        old_sends,
         health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
-    )
-    app.include_router(_operations_router(database))
+        _operations_router(database),
+    ]
+    check_rules(routers)
+    app.state.guard = access.gate.check
+    for router in routers:
+        app.include_router(router)
+    hot_paths.update(direct_routes(sends, ["/v1/sms/send"], access.gate.check))
+    hot_paths.update(direct_routes(old_sends, ["/sms/send"], access.gate.check))
     app.openapi = document_api(app, webhook_paths(providers), description=_DESCRIPTION)  # type: ignore[method-assign]  # FastAPI's own way
     return messages, acceptor
 
@@ -271,7 +285,7 @@ async def _check_monitor(lookup: TenantLookup) -> CheckResult:
 
 
 def _operations_router(database: Database) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 
     @router.get("/metrics")
     async def show_metrics() -> Response:

@@ -67,6 +67,7 @@ class Core:
     messages: MessageStore
     receipts: ReceiptStore
     reconciliation: Reconciliation
+    rates: Rates
 
     def start(self) -> None:
         """Begin with the background work."""
@@ -151,7 +152,8 @@ async def open_core(
             every=timedelta(seconds=settings.reconcile_interval_s),
             default_region=settings.default_region,
         )
-        pace = Pace(await _open_rates(stack, settings, database), configs)
+        rates = await _open_rates(stack, settings, database)
+        pace = Pace(rates, configs)
         dispatcher = Dispatcher(database, providers, configs, states, pace, policy)
         stack.push_async_callback(dispatcher.close)
         resolver = Resolver(database, providers, dispatcher, policy)
@@ -199,6 +201,7 @@ async def open_core(
             messages,
             receipts,
             reconciliation,
+            rates,
         )
 
 

@@ -1,5 +1,7 @@
 """The tables of access. Secrets stand in them as SHA-256 (random ones) or argon2 (passwords), never in the clear."""
 
+from datetime import datetime
+
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
@@ -20,11 +22,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sms_foundation.core.schema import metadata
 
 
-def _created_at() -> Column:
+def _created_at() -> Column[datetime]:
     return Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()"))
 
 
-def _client_id() -> Column:
+def _client_id() -> Column[str]:
     return Column("client_id", Text, ForeignKey("auth_clients.id"), nullable=False)
 
 

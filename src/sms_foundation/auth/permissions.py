@@ -1,6 +1,6 @@
 """What a caller can be allowed to do, and the roles that are made of it. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from functools import reduce
 from typing import Final
@@ -72,6 +72,6 @@ def granted_by(roles: Iterable[str], own_roles: Mapping[str, Permissions]) -> Pe
     return reduce(union, (BUILT_IN_ROLES.get(role) or own_roles.get(role, NONE) for role in roles), NONE)
 
 
-def known_permissions(names: Iterable[str]) -> Permissions:
+def known_permissions(names: Collection[str]) -> Permissions:
     """Return the permissions with these names; names from another version, which mean nothing here, allow nothing."""
-    return frozenset(Permission(name) for name in names if name in Permission)
+    return frozenset(permission for permission in Permission if permission.value in {*names})

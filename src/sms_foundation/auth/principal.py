@@ -43,7 +43,7 @@ LOCAL = Principal(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who did something, for the audit log; `client_id` is `command-line` or `service` for what no request asked for."""
+    """Who did something, for the audit log; `client_id` is `command-line` or `service` where no request asked."""
 
     client_id: str
     credential: str

@@ -16,7 +16,6 @@ from sms_foundation.core.ids import new_request_id
 
 commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-_CLIENT_ID = "command-line"
 _LOOK_EVERY_S = 0.1
 _GOOD_END = "delivered"
 _BAD_ENDS = ("undelivered", "failed", "expired", "canceled")
@@ -41,7 +40,7 @@ def send(
 ) -> None:
     """Send a text through the running service and watch it go out.
 
-    Uses the service's API, with INTERNAL_API_TOKEN if that is set. Exit status 1 means: refused, or failed.
+    Uses the service's API, with the key in SMS_API_KEY if that is set. Exit status 1 means: refused, or failed.
 
     Example: sms-foundation send --to +14155550123 "Your plumber comes at 10."
     """
@@ -56,13 +55,13 @@ class _Api:
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url
-        self._headers = {"Content-Type": "application/json", "X-Client-ID": _CLIENT_ID}
+        self._headers = {"Content-Type": "application/json"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
     @classmethod
     def of(cls, settings: Settings, url: str | None) -> "_Api":
-        token = settings.internal_api_token
+        token = settings.sms_api_key
         host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104  # compared, not bound
         own_url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
         return cls((url or own_url).rstrip("/"), None if token is None else token.get_secret_value())
@@ -93,7 +92,7 @@ def _explain(url: str, status: int, answer: object) -> str:
     if not isinstance(problem, dict):
         return f"what answers at {url} is not SMS Foundation (HTTP {status}); --url says where it listens"
     if status == 401:
-        return "the service does not accept our token: set INTERNAL_API_TOKEN to the same value as there"
+        return "the service does not know us: set SMS_API_KEY to a key that may send (`sms-foundation keys create`)"
     return f"{problem.get('message')} ({problem.get('code')})"
 
 

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from sms_foundation.core.web.auth import CheckAccess
 from sms_foundation.core.web.bodies import describe_body, read_body, read_json, read_value
 from sms_foundation.core.web.errors import ErrorEnvelope
+from sms_foundation.core.web.guarded import GuardedRoute
 from sms_foundation.messaging.outbound.accept import Accepted
 from sms_foundation.messaging.outbound.requests import Recipient, SendBody, SendingLimits, Text
 from sms_foundation.messaging.outbound.router import MAX_BODY_BYTES, SEND_ERRORS, answer_send
@@ -22,7 +22,6 @@ from sms_foundation.messaging.outbound.service import Progress, SendingService
 _ERRORS: dict[int | str, dict[str, Any]] = {
     **SEND_ERRORS,
     400: {"model": ErrorEnvelope, "description": "The text is empty, or the number is none"},
-    401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
     503: {"model": ErrorEnvelope, "description": "Nothing was accepted; send it again"},
 }
 
@@ -56,13 +55,12 @@ class OldSendAnswer(BaseModel):
     conversation_id: UUID = Field(description="The recipient's conversation")
 
 
-def compat_router(sending: SendingService, check_access: CheckAccess) -> APIRouter:
+def compat_router(sending: SendingService) -> APIRouter:
     """Return the routes of older callers."""
-    router = APIRouter(tags=["older callers"], responses=_ERRORS)
+    router = APIRouter(tags=["older callers"], responses=_ERRORS, route_class=GuardedRoute)
 
     async def send(request: Request) -> Response:
         """Accept a message; new callers use `POST /v1/sms/send`, which can do more."""
-        await check_access(request)
         json = await read_body(request, limit_bytes=MAX_BODY_BYTES)
 
         def read(limits: SendingLimits) -> SendBody:

@@ -251,14 +251,19 @@ class Settings(BaseSettings):
             missing = [name.upper() for name in needed if getattr(self, name) is None]
             if missing:
                 raise ValueError(f"{', '.join(missing)} must be set when APP_ENV=production")
-        if not self.is_local:
-            if self.open_access:
-                raise ValueError("OPEN_ACCESS=true opens the service to everybody: allowed only with APP_ENV=local")
-            if self.app_env is not AppEnv.DEVELOPMENT and "*" in self.allowed_origins:
-                raise ValueError("CORS_ALLOWED_ORIGINS=* is allowed only with APP_ENV local, test or development")
-            tokens = (self.twilio_auth_token, self.twilio_auth_token_previous)
-            if any(token is not None and token.get_secret_value() == LOCAL_AUTH_TOKEN for token in tokens):
-                raise ValueError("TWILIO_AUTH_TOKEN is the simulator's public token: allowed only with APP_ENV=local")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_what_is_open_to_everybody(self) -> Self:
+        if self.is_local:
+            return self
+        if self.open_access:
+            raise ValueError("OPEN_ACCESS=true opens the service to everybody: allowed only with APP_ENV=local")
+        if self.app_env is not AppEnv.DEVELOPMENT and "*" in self.allowed_origins:
+            raise ValueError("CORS_ALLOWED_ORIGINS=* is allowed only with APP_ENV local, test or development")
+        tokens = (self.twilio_auth_token, self.twilio_auth_token_previous)
+        if any(token is not None and token.get_secret_value() == LOCAL_AUTH_TOKEN for token in tokens):
+            raise ValueError("TWILIO_AUTH_TOKEN is the simulator's public token: allowed only with APP_ENV=local")
         return self
 
     @property

@@ -6,15 +6,15 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from sms_foundation.core.db import Database
 from sms_foundation.core.errors import NotFoundError, ValidationError
 from sms_foundation.core.phone import spoken_address
 from sms_foundation.core.web.answers import in_utc, json_response
-from sms_foundation.core.web.auth import CheckAccess
 from sms_foundation.core.web.errors import ErrorEnvelope
+from sms_foundation.core.web.guarded import GuardedRoute
 from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, document_query, encode_cursor, read_query
 from sms_foundation.messaging import facts, history
 from sms_foundation.messaging.history import ConversationFilter
@@ -30,8 +30,7 @@ from sms_foundation.messaging.schemas import (
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "A parameter or field is wrong; `details.fields` names each"},
-    401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
-    503: {"model": ErrorEnvelope, "description": "The database is not available, or no INTERNAL_API_TOKEN is set"},
+    503: {"model": ErrorEnvelope, "description": "The database is not available"},
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorEnvelope, "description": "Nothing is known under this number or id"}
@@ -56,10 +55,9 @@ Filter = Annotated[str | None, Query(max_length=200, pattern=_STORABLE, descript
 _LARGEST_SEQ = 2**63 - 1
 
 
-def history_router(database: Database, check_access: CheckAccess, *, default_region: str) -> APIRouter:
+def history_router(database: Database, *, default_region: str) -> APIRouter:
     """Return the routes of the history API."""
-    router = APIRouter(tags=["history"], responses=_ERRORS)
-    guarded = [Depends(check_access)]
+    router = APIRouter(tags=["history"], responses=_ERRORS, route_class=GuardedRoute)
 
     @router.get(
         "/conversations/{phone_number}",  # noqa: FAST003  # parameters are read by hand, see PageQuery
@@ -70,7 +68,6 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
     )
     async def read_conversation(request: Request) -> Response:
         """Return what is known about the counterpart, and a page of messages, newest first."""
-        await check_access(request)
         query = read_query(PageQuery, request)
         before_seq = None if query.cursor is None else _page_key(query.cursor)
         skip = query.offset if query.offset is not None else (query.page - 1) * query.limit
@@ -86,7 +83,7 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
             raise NotFoundError("no conversation with this number")
         return json_response(_conversation_page(rows, before_seq=before_seq, offset=skip, limit=query.limit))
 
-    @router.get("/conversations", response_model=ConversationList, dependencies=guarded, summary="List conversations")
+    @router.get("/conversations", response_model=ConversationList, summary="List conversations")
     async def list_conversations(
         limit: Limit = 20,
         cursor: Cursor = None,
@@ -116,7 +113,6 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
         "/conversations/{phone_number}",
         response_model=ConversationSummary,
         responses={**_NOT_FOUND, 422: {"model": ErrorEnvelope, "description": "The body is not JSON"}},
-        dependencies=guarded,
         summary="File a conversation",
     )
     async def patch_conversation(phone_number: PhoneNumber, patch: ConversationPatch) -> Response:
@@ -133,7 +129,6 @@ def history_router(database: Database, check_access: CheckAccess, *, default_reg
         "/messages/{id}",
         response_model=MessageDetail,
         responses=_NOT_FOUND,
-        dependencies=guarded,
         summary="Read a message",
     )
     async def read_message(

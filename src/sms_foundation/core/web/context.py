@@ -37,7 +37,10 @@ class EdgeLoad:
 
 
 class RequestContext:
-    """Outermost middleware. `scope["state"]` gets `request_id`, and `log`: fields that join the request's log line."""
+    """Outermost middleware. `scope["state"]` gets `request_id`, and `log`: fields that join the request's log line.
+
+    What is put there under `headers` joins those of the answer, whoever writes it.
+    """
 
     def __init__(self, app: ASGIApp, load: EdgeLoad) -> None:
         self._app = app
@@ -63,7 +66,7 @@ class RequestContext:
             nonlocal status, is_answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header]
+                message["headers"] = [*message.get("headers", ()), id_header, *scope["state"].get("headers", ())]
                 await send(message)
                 return
             await send(message)

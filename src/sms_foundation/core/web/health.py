@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from sms_foundation import __version__
 from sms_foundation.core.db import explain_outage
+from sms_foundation.core.web.guarded import GuardedRoute
 
 _CHECK_TIMEOUT_S = 2.0
 
@@ -41,7 +42,7 @@ def health_router(
     checks: Mapping[str, Check], *, is_ready: Callable[[], Awaitable[str | None]], version: str = __version__
 ) -> APIRouter:
     """Return the health routes. `is_ready` returns None, or in one line why this process should get no requests."""
-    router = APIRouter(tags=["health"])
+    router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
     down: dict[int | str, dict[str, Any]] = {503: {"description": "The same body, with `ok` false"}}
 

@@ -8,18 +8,19 @@ from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from sms_foundation.auth.principal import Principal, principal_of
 from sms_foundation.core.db import Database
 from sms_foundation.core.errors import NotFoundError, SmsFoundationError, ValidationError
 from sms_foundation.core.phone import spoken_address
 from sms_foundation.core.web.answers import in_utc, json_response
-from sms_foundation.core.web.auth import DEFAULT_CLIENT, CheckAccess, ClientId
 from sms_foundation.core.web.bodies import describe_body, joined_by, read_body, read_headers, read_json, read_value
 from sms_foundation.core.web.errors import ErrorEnvelope, as_public_error
+from sms_foundation.core.web.guarded import GuardedRoute
 from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, encode_cursor
 from sms_foundation.messaging.outbound import control, reading
 from sms_foundation.messaging.outbound.accept import Accepted
@@ -47,7 +48,6 @@ from sms_foundation.providers.base import MessageStatus
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "A field is wrong; `details.fields` names each"},
-    401: {"model": ErrorEnvelope, "description": "No valid bearer token"},
     503: {"model": ErrorEnvelope, "description": "Nothing was done; ask again"},
 }
 _TOO_LARGE: dict[int | str, dict[str, Any]] = {
@@ -91,14 +91,12 @@ Filter = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$", desc
 class SendHeaders(BaseModel):
     """What headers say about a request to send."""
 
-    client_id: ClientId = Field(DEFAULT_CLIENT, alias="X-Client-ID")
     idempotency_key: IdempotencyKey | None = Field(None, alias="Idempotency-Key")
 
 
-def sending_router(database: Database, sending: SendingService, check_access: CheckAccess) -> APIRouter:
+def sending_router(database: Database, sending: SendingService) -> APIRouter:
     """Return the routes of the sending API."""
-    router = APIRouter(prefix="/v1/sms", tags=["sending"], responses=_ERRORS)
-    guarded = [Depends(check_access)]
+    router = APIRouter(prefix="/v1/sms", tags=["sending"], responses=_ERRORS, route_class=GuardedRoute)
 
     @router.post(
         "/send",
@@ -110,7 +108,6 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     )
     async def send(request: Request) -> Response:
         """Accept a message: it is stored when this answers, and sent in its turn. See `GET /v1/sms/{request_id}`."""
-        await check_access(request)
         json = await read_body(request, limit_bytes=MAX_BODY_BYTES)
         return await answer_send(request, sending, partial(_read_one, json), render=show_accepted)
 
@@ -124,14 +121,14 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     )
     async def send_batch(request: Request) -> Response:
         """Accept up to 1,000 messages in one transaction; each has its own result, and a wrong one harms no other."""
-        await check_access(request)
         batch = read_json(BatchBody, await read_body(request, limit_bytes=_MAX_BATCH_BYTES))
         headers = read_headers(SendHeaders, request)
         if headers.idempotency_key is not None:  # not to be passed over: its sender counts on it
             raise ValidationError.of_field("Idempotency-Key", "give each message its own idempotency_key instead")
-        read = [await _read_item(value, sending, headers) for value in batch.messages]
+        caller = principal_of(request.scope)
+        read = [await _read_item(value, sending, caller) for value in batch.messages]
         bodies = [each for each in read if isinstance(each, SendBody)]
-        answers = iter(await sending.accept_batch(bodies, client_id=headers.client_id))
+        answers = iter(await sending.accept_batch(bodies, client_id=caller.client_id))
         results = [
             show_batch_item(index, next(answers) if isinstance(each, SendBody) else each)
             for index, each in enumerate(read)
@@ -150,11 +147,10 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
     )
     async def preview_text(request: Request) -> Response:
         """Return encoding, segments, what forces UCS-2, and the text after smart encoding. Nothing is stored."""
-        await check_access(request)
         body = read_json(PreviewBody, await read_body(request, limit_bytes=MAX_BODY_BYTES))
         return json_response(show_preview(body.message))
 
-    @router.get("", response_model=SmsList, dependencies=guarded, summary="List messages")
+    @router.get("", response_model=SmsList, summary="List messages")
     async def list_messages(
         limit: Limit = 20,
         cursor: Cursor = None,
@@ -195,7 +191,6 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
         "/{request_id}",
         response_model=SmsDetail,
         responses=_NOT_FOUND,
-        dependencies=guarded,
         summary="See what became of a message",
     )
     async def read_message(request: Request, request_id: MessageId) -> Response:
@@ -207,7 +202,6 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
         "/{request_id}",
         response_model=SmsDetail,
         responses={**_NOT_FOUND, **_CONFLICT, **_NOT_JSON},
-        dependencies=guarded,
         summary="Move a scheduled message",
     )
     async def reschedule_message(request_id: MessageId, change: Reschedule) -> Response:
@@ -220,7 +214,6 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
         "/{request_id}/cancel",
         response_model=SmsDetail,
         responses={**_NOT_FOUND, **_CONFLICT},
-        dependencies=guarded,
         summary="Take a message back",
     )
     async def cancel_message(request_id: MessageId) -> Response:
@@ -233,7 +226,6 @@ def sending_router(database: Database, sending: SendingService, check_access: Ch
         "/{request_id}/retry",
         response_model=SmsDetail,
         responses={**_NOT_FOUND, **_CONFLICT, **_NOT_JSON},
-        dependencies=guarded,
         summary="Try a failed message again",
     )
     async def retry_message(request_id: MessageId, how: RetryBody | None = None) -> Response:
@@ -255,8 +247,9 @@ async def answer_send(request: Request, sending: SendingService, read: ReadMessa
         asked = read_headers(SendHeaders, request)
     except RequestValidationError as error:
         raise joined_by(error, partial(read, sending.limits)) from None
-    body = await _read_even_if_late(read, sending, asked)
-    accepted = await sending.accept_message(body, client_id=asked.client_id, idempotency_key=asked.idempotency_key)
+    caller = principal_of(request.scope)
+    body = await _read_even_if_late(read, sending, caller, asked.idempotency_key)
+    accepted = await sending.accept_message(body, client_id=caller.client_id, idempotency_key=asked.idempotency_key)
     request.scope["state"]["log"]["message_id"] = str(accepted.message_id)
     headers = {"X-Idempotent-Replayed": "true"} if accepted.is_replay else {}
     wait_s = _wait_s(request)
@@ -276,7 +269,9 @@ def _read_one(json: bytes, limits: SendingLimits) -> SendBody:
     return read_json(SendBody, json, context=limits)
 
 
-async def _read_even_if_late(read: ReadMessage, sending: SendingService, headers: SendHeaders) -> SendBody:
+async def _read_even_if_late(
+    read: ReadMessage, sending: SendingService, caller: Principal, idempotency_key: str | None = None
+) -> SendBody:
     """Return what `read` returns; a message whose time is over passes if it repeats one that was in time."""
     try:
         return read(sending.limits)
@@ -284,15 +279,15 @@ async def _read_even_if_late(read: ReadMessage, sending: SendingService, headers
         if any(each["type"] != EXPIRED for each in error.errors()):
             raise
         body = read(replace(sending.limits, tolerates_expired=True))
-        if not await sending.is_repetition(body, client_id=headers.client_id, idempotency_key=headers.idempotency_key):
+        if not await sending.is_repetition(body, client_id=caller.client_id, idempotency_key=idempotency_key):
             raise
         return body
 
 
-async def _read_item(value: object, sending: SendingService, headers: SendHeaders) -> SendBody | SmsFoundationError:
+async def _read_item(value: object, sending: SendingService, caller: Principal) -> SendBody | SmsFoundationError:
     """Read one message of a batch by itself."""
     try:
-        return await _read_even_if_late(lambda limits: read_value(SendBody, value, context=limits), sending, headers)
+        return await _read_even_if_late(lambda limits: read_value(SendBody, value, context=limits), sending, caller)
     except RequestValidationError as error:
         return as_public_error(error)
 

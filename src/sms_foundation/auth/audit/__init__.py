@@ -1,0 +1,1 @@
+"""Who did what: the append-only record, and how it is read."""

@@ -1,0 +1,1 @@
+"""People: invitations, passwords, log-ins and their refresh tokens."""
