@@ -28,6 +28,8 @@ def make_settings(**changes: object) -> Settings:
         "public_base_url": BASE_URL,
         "database_pool_size": 6,
         "work_poll_s": 0.05,
+        "client_limit": "off",
+        "number_limit": "off",
         "simulator_url": "http://127.0.0.1:9",  # nobody listens there: a test that sends says who does
         "log_format": "json",
         **changes,
