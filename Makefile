@@ -14,7 +14,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports drift check bench migration lock clean
+.PHONY: help run test lint format types imports drift check audit bench migration lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -61,6 +61,10 @@ drift: $(DEV_READY) ## do the migrations make what the models say? (alembic chec
 	@$(PY) -m sms_foundation migrate --check
 
 check: lint types imports drift test ## everything CI runs
+
+audit: $(DEV_READY) ## report known weaknesses in the locked dependencies; asks the internet, never fails
+	@$(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip --progress-spinner off --timeout 10 || \
+		echo "the audit found something, or could not ask: see above"
 
 bench: $(RUN_READY) ## measure the hot paths; prints JSON lines
 	@$(PY) -m benchmarks

@@ -1,12 +1,11 @@
 """Who may call what: every route of the service, and what it asks for. A route that is not here cannot be served."""
 
-from collections.abc import Sequence
+from collections.abc import Set
 
-from fastapi import APIRouter
-
-from sms_foundation.auth.gate import Access, Rules
+from sms_foundation.auth.gate import Access, Rule, Rules
+from sms_foundation.auth.permissions import MEANING
 from sms_foundation.auth.permissions import Permission as P  # noqa: N817  # the table is read more easily with a letter
-from sms_foundation.core.web.guarded import declared_routes
+from sms_foundation.core.web.openapi import Demand, Demands
 
 RULES: Rules = {
     # Sending
@@ -37,10 +36,26 @@ RULES: Rules = {
 document (/docs, /openapi.json) is open: it holds nothing secret."""
 
 
-def check_rules(routers: Sequence[APIRouter]) -> None:
-    """Raise LookupError unless exactly the routes of `routers` have a rule."""
-    routes = declared_routes(*routers)
+def check_rules(routes: Set[tuple[str, str]]) -> None:
+    """Raise LookupError unless exactly these routes (method, path template) have a rule."""
     if undeclared := sorted(routes - RULES.keys()):
         raise LookupError(f"no rule says who may call {undeclared}: add them to access_rules")
     if stale := sorted(RULES.keys() - routes):
         raise LookupError(f"access_rules has rules for routes that do not exist: {stale}")
+
+
+def demands() -> Demands:
+    """Return the rules as they stand in the API document."""
+    return {route: demand for route, rule in RULES.items() if (demand := _demand(rule)) is not None}
+
+
+def _demand(rule: Rule) -> Demand | None:
+    if isinstance(rule, P):
+        return Demand(f"**Asks for** `{rule}`: {MEANING[rule]}.", permission=rule)
+    match rule:
+        case Access.KNOWN:
+            return Demand("**Asks for** any valid credentials.")
+        case Access.OPERATIONS:
+            words = f"**Open** within OPERATIONS_NETWORKS; from elsewhere asks for `{P.OPERATIONS_READ}`."
+            return Demand(words, permission=P.OPERATIONS_READ, is_optional=True)
+    return None

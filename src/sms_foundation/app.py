@@ -13,17 +13,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation import __version__
-from sms_foundation.access_rules import RULES, check_rules
+from sms_foundation.access_rules import RULES, check_rules, demands
 from sms_foundation.auth.control import AccessControl, open_access_control
 from sms_foundation.compat.router import compat_router
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
+from sms_foundation.core.web.cors import allow_origins
 from sms_foundation.core.web.direct import direct_routes
 from sms_foundation.core.web.errors import install_error_handlers
-from sms_foundation.core.web.guarded import GuardedRoute
+from sms_foundation.core.web.guarded import GuardedRoute, declared_routes
 from sms_foundation.core.web.health import Check, CheckResult, State, health_router
 from sms_foundation.core.web.openapi import document_api
+from sms_foundation.core.web.security_headers import SecurityHeaders
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_BACKLOG, WORK_OLDEST_DUE_SECONDS
 from sms_foundation.enrichment.language import detect
@@ -98,7 +100,9 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
         redirect_slashes=False,  # a redirected webhook would carry a signature of another URL
     )
     install_error_handlers(app)
-    return RequestContext(_HotPathsFirst(hot_paths, app), load)
+    is_https = settings.public_base_url is not None and settings.public_base_url.startswith("https://")
+    inner = allow_origins(_HotPathsFirst(hot_paths, app), settings.allowed_origins)
+    return RequestContext(inner, load, SecurityHeaders(is_https=is_https))
 
 
 class _HotPathsFirst:
@@ -192,13 +196,15 @@ def _install_edge(
         health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
         _operations_router(database),
     ]
-    check_rules(routers)
+    check_rules(declared_routes(*routers))
     app.state.guard = access.gate.check
     for router in routers:
         app.include_router(router)
     hot_paths.update(direct_routes(sends, ["/v1/sms/send"], access.gate.check))
     hot_paths.update(direct_routes(old_sends, ["/sms/send"], access.gate.check))
-    app.openapi = document_api(app, webhook_paths(providers), description=_DESCRIPTION)  # type: ignore[method-assign]  # FastAPI's own way
+    app.openapi = document_api(  # type: ignore[method-assign]  # FastAPI's own way
+        app, webhook_paths(providers), demands(), description=_DESCRIPTION
+    )
     return messages, acceptor
 
 

@@ -129,6 +129,15 @@ class TestFiles:
         assert "make check" in (ROOT / ".ci" / "run").read_text()
         assert re.search(r"^check: .*\btest\b", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
+    def test_ci_reports_known_weaknesses_of_the_locked_dependencies(self) -> None:
+        makefile = (ROOT / "Makefile").read_text()
+        recipe = makefile[makefile.index("\naudit:") :].split("\n\n")[0]
+
+        assert "pip-audit -r requirements.txt" in recipe
+        assert "|| \\\n" in recipe, "it reports, and never fails a build"
+        assert "make audit" in (ROOT / ".ci" / "run").read_text()
+        assert "make audit" in (ROOT / ".github" / "workflows" / "ci.yaml").read_text()
+
     def test_none_names_a_folder_of_somebodys_machine(self) -> None:
         machine_path = re.compile(rb"(?<![\w.~-])/(?:work|root|Users|home/\w+)/\w")
         naming = {

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
@@ -33,6 +34,7 @@ from sms_foundation.core.errors import ForbiddenError, UnauthorizedError
 log = structlog.get_logger(__name__)
 
 Scope = Mapping[str, Any]
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Access(StrEnum):
@@ -108,6 +110,7 @@ class Gate:
         operations_networks: tuple[Network, ...],
         forwarded_hops: int,
         open_access: OpenAccess,
+        own_hosts: frozenset[str] = frozenset(),
     ) -> None:
         self._rules = rules
         self._directory = directory
@@ -117,6 +120,7 @@ class Gate:
         self._operations_networks = operations_networks
         self._forwarded_hops = forwarded_hops
         self._open_access = open_access
+        self._own_hosts = own_hosts | _LOCAL_HOSTS
 
     async def check(self, scope: Scope, path: str) -> None:
         """Let a request for the route with the template `path` pass, noting in `scope["state"]` who makes it.
@@ -182,7 +186,15 @@ class Gate:
             case OpenAccess.EVERYBODY:
                 return True
             case OpenAccess.THIS_MACHINE:
-                return is_loopback(address) and not is_forwarded(scope)
+                return is_loopback(address) and not is_forwarded(scope) and self._is_no_strange_page(scope)
+
+    def _is_no_strange_page(self, scope: Scope) -> bool:
+        """Tell whether no web page of somebody else's asks, which a browser on this machine would do for it.
+
+        It says whose page it is in Origin. A page whose name was made to point to this machine shows in Host.
+        """
+        headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
+        return all(_host_of(value) in self._own_hosts for name, value in headers if name in (b"origin", b"host"))
 
     async def _refuse(self, reason: Reason, address: str) -> None:
         """Count, and answer 401, whatever the reason; 429 where there were too many."""
@@ -192,6 +204,15 @@ class Gate:
             self._failures.check(address)
             await self._failures.count(address)
         raise UnauthorizedError("valid credentials are required")
+
+
+def _host_of(value: bytes) -> str:
+    """Return the host in `http://localhost:8000` or `localhost:8000`; "" where there is none."""
+    text = value.decode("latin-1").rpartition("://")[2]
+    try:
+        return urlsplit(f"//{text}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _credential(scope: Scope) -> str | None:

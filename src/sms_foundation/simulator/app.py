@@ -11,6 +11,7 @@ from sms_foundation import __version__
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import ErrorEnvelope, install_error_handlers
 from sms_foundation.core.web.openapi import document_api
+from sms_foundation.core.web.security_headers import SecurityHeaders
 from sms_foundation.simulator.faults.router import router as faults_router
 from sms_foundation.simulator.monitor import router as monitor_router
 from sms_foundation.simulator.monitor.tenants import example_tenant
@@ -84,7 +85,7 @@ def build_app(settings: SimulatorSettings, timing: Timing | None = None) -> ASGI
         responses={"4XX": {"model": ErrorEnvelope, "description": "What is wrong with the request"}},
     )
     app.state.simulator = simulator
-    app.openapi = document_api(app, {}, description=_DESCRIPTION)  # type: ignore[method-assign]
+    app.openapi = document_api(app, {}, {}, description=_DESCRIPTION)  # type: ignore[method-assign]
     install_error_handlers(app)
     app.include_router(control_router)
     app.include_router(received_router)
@@ -92,7 +93,7 @@ def build_app(settings: SimulatorSettings, timing: Timing | None = None) -> ASGI
     app.include_router(monitor_router.api, prefix="/monitor")
     app.include_router(monitor_router.controls, prefix="/monitor")
     app.add_api_route("/", show_index, response_class=PlainTextResponse, include_in_schema=False)
-    return ProvidersFirst(simulator.apis, RequestContext(app, EdgeLoad()))
+    return ProvidersFirst(simulator.apis, RequestContext(app, EdgeLoad(), SecurityHeaders()))
 
 
 async def show_index(request: Request) -> str:

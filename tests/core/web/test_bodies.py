@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from sms_foundation.core.web.bodies import describe_body, joined_by, read_body, read_headers, read_json, read_value
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import install_error_handlers
+from sms_foundation.core.web.security_headers import SecurityHeaders
 from tests.support.http_server import HttpServer, serving
 
 
@@ -101,7 +102,7 @@ class TestReadBody:
         async def measure(request: Request) -> Response:
             return JSONResponse(len(await read_body(request, limit_bytes=1000)))
 
-        async with serving(RequestContext(app, EdgeLoad())) as server:
+        async with serving(RequestContext(app, EdgeLoad(), SecurityHeaders())) as server:
             yield server
 
     async def test_exactly_the_limit_fits(self, server: HttpServer) -> None:

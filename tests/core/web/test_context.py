@@ -19,6 +19,7 @@ from sms_foundation.core import logging
 from sms_foundation.core.errors import ForbiddenError
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import install_error_handlers
+from sms_foundation.core.web.security_headers import SecurityHeaders
 from tests.support.service import TENANT_PHONE, Service
 
 SECRET = "Hola, mi clave es 4711"
@@ -54,7 +55,7 @@ def load() -> EdgeLoad:
 
 @pytest.fixture
 async def client(load: EdgeLoad) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(RequestContext(small_app(), load))
+    transport = httpx.ASGITransport(RequestContext(small_app(), load, SecurityHeaders()))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -134,7 +135,7 @@ class TestRequestId:
         ],
     )
     async def test_a_hostile_one_is_replaced(self, load: EdgeLoad, logs: list[Any], hostile: bytes) -> None:
-        app = RequestContext(small_app(), load)
+        app = RequestContext(small_app(), load, SecurityHeaders())
 
         status, (returned,), _ = await call(app, headers=[(b"x-request-id", hostile)])
 
@@ -146,13 +147,13 @@ class TestRequestId:
     def test_whatever_is_sent_what_is_returned_is_harmless(self, sent: bytes) -> None:
         with structlog.testing.capture_logs():
             _, (returned,), _ = asyncio.run(
-                call(RequestContext(small_app(), EdgeLoad()), headers=[(b"x-request-id", sent)])
+                call(RequestContext(small_app(), EdgeLoad(), SecurityHeaders()), headers=[(b"x-request-id", sent)])
             )
 
         assert re.fullmatch(rb"[A-Za-z0-9._:/+=-]{1,128}", returned)
 
     async def test_of_two_the_first_counts(self, load: EdgeLoad) -> None:
-        app = RequestContext(small_app(), load)
+        app = RequestContext(small_app(), load, SecurityHeaders())
 
         _, returned, _ = await call(app, headers=[(b"x-request-id", b"one"), (b"x-request-id", b"two")])
 
@@ -259,7 +260,7 @@ class TestMetrics:
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b""})
 
-        app = RequestContext(slow, load)
+        app = RequestContext(slow, load, SecurityHeaders())
         calls = [asyncio.create_task(call(app, headers=[])) for _ in range(EdgeLoad.BUSY)]
         await asyncio.sleep(0)
         assert load.is_busy()
@@ -284,7 +285,7 @@ class TestMetrics:
             seen.append(load.in_flight)
             assert len(request_lines(logs)) == 1
 
-        await call(RequestContext(answer_and_go_on, load), headers=[])
+        await call(RequestContext(answer_and_go_on, load, SecurityHeaders()), headers=[])
 
         assert seen == [1, 0]
         assert len(request_lines(logs)) == 1
@@ -307,7 +308,7 @@ class TestDefects:
         async def fail(_scope: Scope, _receive: Receive, _send: Send) -> None:
             raise RuntimeError(SECRET)
 
-        status, ids, body = await call(RequestContext(fail, load), headers=[])
+        status, ids, body = await call(RequestContext(fail, load, SecurityHeaders()), headers=[])
 
         assert (status, len(ids)) == (500, 1)
         assert SECRET not in body.decode()
@@ -319,7 +320,7 @@ class TestDefects:
             await send({"type": "http.response.body", "body": b"all of it"})
             raise RuntimeError(SECRET)
 
-        status, _, body = await call(RequestContext(fail_late, load), headers=[])
+        status, _, body = await call(RequestContext(fail_late, load, SecurityHeaders()), headers=[])
 
         assert (status, body) == (200, b"all of it")
         assert load.in_flight == 0
@@ -329,7 +330,7 @@ class TestDefects:
         async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
             await asyncio.Event().wait()
 
-        gone = asyncio.create_task(call(RequestContext(never, load), headers=[]))
+        gone = asyncio.create_task(call(RequestContext(never, load, SecurityHeaders()), headers=[]))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.wait([gone])

@@ -3,9 +3,15 @@
 import pytest
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from starlette.types import Scope
 
 from sms_foundation.core.web.direct import direct_routes
 from tests.support.service import Service
+
+
+async def let_pass(_scope: Scope, _path: str) -> None:
+    """A guard that asks for nothing."""
+
 
 SENDS = ["/v1/sms/send", "/sms/send"]
 
@@ -39,4 +45,4 @@ class TestDirectRoutes:
             return Response()
 
         with pytest.raises(ValueError, match="/there"):
-            direct_routes(router, ["/here", "/there"])
+            direct_routes(router, ["/here", "/there"], let_pass)

@@ -18,6 +18,7 @@ from sms_foundation.core.batching import OverloadedError
 from sms_foundation.core.errors import SmsFoundationError
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import ErrorEnvelope, install_error_handlers
+from sms_foundation.core.web.security_headers import SecurityHeaders
 from tests.support.service import TENANT_PHONE, Service
 
 SECRET = "Hola, mi clave es 4711"
@@ -73,7 +74,7 @@ class App:
         async def make(thing: Thing, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> str:
             return thing.name
 
-        self.asgi = RequestContext(app, EdgeLoad())
+        self.asgi = RequestContext(app, EdgeLoad(), SecurityHeaders())
 
     async def answer(self, error: BaseException) -> httpx.Response:
         self.error = error

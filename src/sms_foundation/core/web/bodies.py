@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read_body(request: Request, *, limit_bytes: int) -> bytes:
-    """Return the body.
+    """Return the body, which stays in `scope["state"]` for whoever asks again (`core.web.once`).
 
     Raises PayloadTooLargeError above the limit, without reading on; MalformedRequestError when it never ended.
     """
@@ -27,6 +27,7 @@ async def read_body(request: Request, *, limit_bytes: int) -> bytes:
                 raise PayloadTooLargeError(f"the body is larger than {limit_bytes} bytes")
     except ClientDisconnect:
         raise MalformedRequestError("the connection was closed before the body was complete") from None
+    request.scope.setdefault("state", {})["body"] = body
     return body
 
 

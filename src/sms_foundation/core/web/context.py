@@ -15,6 +15,7 @@ from sms_foundation.core import logging
 from sms_foundation.core.ids import new_request_id
 from sms_foundation.core.web.errors import as_public_error, error_response
 from sms_foundation.core.web.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+from sms_foundation.core.web.security_headers import SecurityHeaders
 
 log = structlog.get_logger("sms_foundation.http")
 
@@ -42,9 +43,10 @@ class RequestContext:
     What is put there under `headers` joins those of the answer, whoever writes it.
     """
 
-    def __init__(self, app: ASGIApp, load: EdgeLoad) -> None:
+    def __init__(self, app: ASGIApp, load: EdgeLoad, security: SecurityHeaders) -> None:
         self._app = app
         self._load = load
+        self._security = security
         self._children: dict[tuple[str, str, int], Callable[[float], None]] = {}
         HTTP_IN_FLIGHT.set_function(lambda: load.in_flight)
 
@@ -66,7 +68,8 @@ class RequestContext:
             nonlocal status, is_answered
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), id_header, *scope["state"].get("headers", ())]
+                own = [*message.get("headers", ()), id_header, *scope["state"].get("headers", ())]
+                message["headers"] = self._security.join(scope["path"], own)
                 await send(message)
                 return
             await send(message)

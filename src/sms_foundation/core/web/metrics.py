@@ -9,4 +9,9 @@ HTTP_SECONDS = Histogram(
     ["route"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 15),
 )
+IDEMPOTENT_REQUESTS = Counter(
+    "sms_idempotent_requests_total",
+    "Requests with an Idempotency-Key: fresh, replayed, conflict (another request's key), running (its twin is)",
+    ["outcome"],
+)
 HTTP_IN_FLIGHT = Gauge("sms_http_requests_in_flight", "Requests being answered")

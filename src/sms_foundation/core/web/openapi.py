@@ -1,36 +1,74 @@
-"""The API document: our error envelope instead of the framework's, and the webhooks that are no FastAPI routes."""
+"""The API document: our error envelope instead of the framework's, what routes ask of their callers, the webhooks."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, `sf_live_...` or `sf_test_...` (`X-API-Key` does as well), or an access token (JWT) of "
+    "ours or of an issuer that is configured",
+}
+_ENVELOPE = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}}
+_REFUSALS = {
+    "401": "No credentials, or none that are valid; never says what is wrong with them",
+    "403": "These credentials do not allow it",
+    "429": "Too many requests; `Retry-After` says when to come back, the `RateLimit-*` headers how much is left",
+}
 
-def document_api(app: FastAPI, extra_paths: Mapping[str, Any], *, description: str) -> Callable[[], dict[str, Any]]:
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a route asks of its callers: `words` for people; `permission` by name, None: anybody who has credentials.
+
+    `is_optional`: some callers need no credentials.
+    """
+
+    words: str
+    permission: str | None = None
+    is_optional: bool = False
+
+
+Demands = Mapping[tuple[str, str], Demand]
+"""By method and path template; routes that are not there ask for nothing."""
+
+
+def document_api(
+    app: FastAPI, extra_paths: Mapping[str, Any], demands: Demands, *, description: str
+) -> Callable[[], dict[str, Any]]:
     """Return what `app.openapi` should be: built once, on first use."""
 
     def build() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes, description=description)
-            schema["paths"] = {**extra_paths, **schema["paths"]}
             _drop_framework_errors(schema)
-            _declare_bearer_token(schema)
+            _declare_access(schema, demands)
+            schema["paths"] = {**extra_paths, **schema["paths"]}
             app.openapi_schema = schema
         return app.openapi_schema
 
     return build
 
 
-def _declare_bearer_token(schema: dict[str, Any]) -> None:
-    """Show the padlock on every operation that answers 401."""
-    description = "INTERNAL_API_TOKEN; not needed locally while it is unset"
-    schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
-    schemes["bearer"] = {"type": "http", "scheme": "bearer", "description": description}
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            if "401" in operation.get("responses", {}):
-                operation["security"] = [{"bearer": []}]
+def _declare_access(schema: dict[str, Any], demands: Demands) -> None:
+    """Show the padlock, the permission and the refusals on every operation that asks for credentials."""
+    schema.setdefault("components", {}).setdefault("securitySchemes", {})["credentials"] = _KEY
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            demand = demands.get((method.upper(), path))
+            if demand is None:
+                operation["security"] = []
+                continue
+            operation["security"] = [{}, {"credentials": []}] if demand.is_optional else [{"credentials": []}]
+            if demand.permission is not None:
+                operation["x-permission"] = demand.permission
+            operation["description"] = f"{operation.get('description', '')}\n\n{demand.words}".strip()
+            for status, text in _REFUSALS.items():
+                operation["responses"].setdefault(status, {"description": text, "content": _ENVELOPE})
 
 
 def _drop_framework_errors(schema: dict[str, Any]) -> None:
