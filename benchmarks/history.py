@@ -14,7 +14,7 @@ from benchmarks.database import seed_messages
 from benchmarks.lab import Lab, Measured
 from benchmarks.processes import Server
 from benchmarks.report import median
-from benchmarks.requests import API_TOKEN, history_read, phone_numbers
+from benchmarks.requests import API_KEY, history_read, phone_numbers
 
 _LONG, _LONG_EACH, _SHORT_EACH = 10, 25_000, 20
 _PAGE_SIZE = 20
@@ -98,7 +98,7 @@ def _cursor(service: Server, phone: str, page: int) -> str:
         connection.request(
             "GET",
             f"/conversations/{quote(phone, safe='')}?limit={_PAGE_SIZE}&page={page - 1}",
-            headers={"Authorization": f"Bearer {API_TOKEN}"},
+            headers={"Authorization": f"Bearer {API_KEY}"},
         )
         cursor: str = json.loads(connection.getresponse().read())["next_cursor"]
         return cursor

@@ -1,6 +1,7 @@
 """What every scenario works with: the servers under test, one measured run of requests, the rows it left."""
 
 import contextlib
+import http.client
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.processes import Server, cpu_seconds, free_port, serving
 from benchmarks.replay import Replayed, is_success, percentile, replay
 from benchmarks.report import Report
-from benchmarks.requests import ACCOUNT_SID, API_TOKEN, AUTH_TOKEN, BASE_URL, TextMaker
+from benchmarks.requests import ACCOUNT_SID, API_KEY, AUTH_TOKEN, BASE_URL, TextMaker
 
 _DRAIN_TIMEOUT_S = 120.0
+_KEY_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,20 @@ class Lab:
 
     @contextlib.contextmanager
     def service(self, database_url: str, **settings: str) -> Iterator[Server]:
-        """Run the service as deployed, with default settings but for where things are; yields it when it is ready."""
+        """Run the service as deployed, with default settings but for where things are, and no limits.
+
+        Yields it when it is ready and knows API_KEY.
+        """
         environment = {
             "APP_ENV": "local",
             "DATABASE_URL": database_url,
             "PUBLIC_BASE_URL": BASE_URL,
             "TWILIO_ACCOUNT_SID": ACCOUNT_SID,
             "TWILIO_AUTH_TOKEN": AUTH_TOKEN,
-            "INTERNAL_API_TOKEN": API_TOKEN,
+            "ADMIN_API_KEY": API_KEY,
+            "CLIENT_LIMIT": "off",
+            "NUMBER_LIMIT": "off",
+            "FAILURE_LIMIT": "off",
             **settings,
         }
         port = free_port()
@@ -76,6 +84,7 @@ class Lab:
             folder=self.folder,
             environment=environment,
         ) as server:
+            _wait_for_key(server)
             yield server
 
     @contextlib.contextmanager
@@ -155,3 +164,21 @@ class Lab:
                 raise BenchmarkError("the service does not finish its background work")
             time.sleep(0.1)
         time.sleep(0.5)  # for what is being run
+
+
+def _wait_for_key(server: Server) -> None:
+    """Wait until the service knows API_KEY: its first start makes that client beside everything else."""
+    deadline = time.monotonic() + _KEY_TIMEOUT_S
+    while _status_with_key(server) != http.client.OK:
+        if time.monotonic() > deadline:
+            raise BenchmarkError("the service does not accept ADMIN_API_KEY")
+        time.sleep(0.02)
+
+
+def _status_with_key(server: Server) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request("GET", "/v1/sms?limit=1", headers={"Authorization": f"Bearer {API_KEY}"})
+        return connection.getresponse().status
+    finally:
+        connection.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
+from sms_foundation.auth.keys.format import generate_key
 from sms_foundation.providers.twilio.signature import sign
 from sms_foundation.simulator.crowd.generator import generate_crowd
 from sms_foundation.simulator.forms import Pairs, inbound_form, new_message_sid, status_form
@@ -19,7 +20,7 @@ SMS_PATH = "/webhook/twilio/sms"
 STATUS_PATH = "/webhook/twilio/status"
 ACCOUNT_SID = "AC" + "b0" * 16
 AUTH_TOKEN = "benchmark-auth-token"
-API_TOKEN = "benchmark-api-token"
+API_KEY = generate_key(is_test=False).text
 OUR_NUMBER = "+15005550006"
 _MESSAGING_SERVICE_SID = "MG" + "b1" * 16
 _BODIES = 4000
@@ -90,7 +91,7 @@ def history_read(phone: str, query: str) -> bytes:
     """Return an authorised GET of a conversation; `query` as in `page=3` or `cursor=...`."""
     return (
         f"GET /conversations/{quote(phone, safe='')}?{query} HTTP/1.1\r\nHost: {HOST}\r\n"
-        f"Authorization: Bearer {API_TOKEN}\r\nAccept: application/json\r\n\r\n"
+        f"Authorization: Bearer {API_KEY}\r\nAccept: application/json\r\n\r\n"
     ).encode()
 
 

@@ -14,7 +14,7 @@ from benchmarks.lab import Lab
 from benchmarks.processes import Server, cpu_seconds, free_port, resident_mib, serving
 from benchmarks.replay import percentile
 from benchmarks.report import median
-from benchmarks.requests import ACCOUNT_SID, API_TOKEN, AUTH_TOKEN, BASE_URL, OUR_NUMBER, phone_numbers
+from benchmarks.requests import ACCOUNT_SID, API_KEY, AUTH_TOKEN, BASE_URL, OUR_NUMBER, phone_numbers
 
 _PROVIDER_ANSWERS_AFTER_MS = 50
 _BATCH = 1000
@@ -168,7 +168,7 @@ def _request(path: str, body: object, key: str) -> bytes:
     content = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: sms.example.com\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(content)}\r\nAuthorization: Bearer {API_TOKEN}\r\nIdempotency-Key: {key}\r\n\r\n"
+        f"Content-Length: {len(content)}\r\nAuthorization: Bearer {API_KEY}\r\nIdempotency-Key: {key}\r\n\r\n"
     )
     return head.encode() + content
 
@@ -189,7 +189,7 @@ def _post(service: Server, path: str, body: object) -> bytes:
     request = urllib.request.Request(
         f"http://127.0.0.1:{service.port}{path}",
         data=json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {API_TOKEN}", "Content-Type": "application/json"},
+        headers={"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310  # ours, on this machine
         content: bytes = response.read()

@@ -2,7 +2,8 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -14,7 +15,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation import __version__
 from sms_foundation.access_rules import RULES, check_rules, demands
+from sms_foundation.auth.audit.router import audit_router
+from sms_foundation.auth.bootstrap import check_admin_key, introduce_first_admin
+from sms_foundation.auth.clients.router import clients_router
 from sms_foundation.auth.control import AccessControl, open_access_control
+from sms_foundation.auth.keys.router import keys_router
+from sms_foundation.auth.numbers.router import number_rules_router
+from sms_foundation.auth.people.inviting.router import invitations_router
+from sms_foundation.auth.people.passwords import Passwords
+from sms_foundation.auth.people.router import people_router
+from sms_foundation.auth.roles.router import roles_router
+from sms_foundation.auth.tokens.router import tokens_router
 from sms_foundation.compat.router import compat_router
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
@@ -24,6 +35,7 @@ from sms_foundation.core.web.direct import direct_routes
 from sms_foundation.core.web.errors import install_error_handlers
 from sms_foundation.core.web.guarded import GuardedRoute, declared_routes
 from sms_foundation.core.web.health import Check, CheckResult, State, health_router
+from sms_foundation.core.web.once import Once
 from sms_foundation.core.web.openapi import document_api
 from sms_foundation.core.web.security_headers import SecurityHeaders
 from sms_foundation.core.work import queue
@@ -31,8 +43,10 @@ from sms_foundation.core.work.metrics import WORK_BACKLOG, WORK_OLDEST_DUE_SECON
 from sms_foundation.enrichment.language import detect
 from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
 from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.messaging.jobs import SEND_TEST_MESSAGE
 from sms_foundation.messaging.outbound.accept import MessageAcceptor
 from sms_foundation.messaging.outbound.health import is_available
+from sms_foundation.messaging.outbound.recipients import Recipients
 from sms_foundation.messaging.outbound.requests import SendingLimits
 from sms_foundation.messaging.outbound.router import sending_router
 from sms_foundation.messaging.outbound.service import SendingService
@@ -54,8 +68,19 @@ Every error has the same shape, `{"error": {"code", "message", "details"?, "time
 for programs and never changes its meaning. Send `X-Request-ID` to find your call in the logs."""
 
 
-def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
-    """Build the service. It starts without a reachable database and gets ready by itself once there is one."""
+def _tell_operator(text: str) -> None:
+    """Write past the log, which must not hold secrets."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def create_app(settings: Settings, url: DatabaseUrl, *, announce: Callable[[str], None] = _tell_operator) -> ASGIApp:
+    """Build the service. It starts without a reachable database and gets ready by itself once there is one.
+
+    `announce` is given what a person must see once: the first admin's key. Raises StartupError for settings that make
+    no sense.
+    """
+    check_admin_key(settings.admin_api_key)
     load = EdgeLoad()
     readiness = _Readiness()
 
@@ -68,6 +93,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
             messages, acceptor = _install_edge(app, hot_paths, settings, core, access, readiness)
             schema = await _start_migrating(core.database) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
+            first = asyncio.create_task(introduce_first_admin(core.database, settings.admin_api_key, announce))
             warming = asyncio.create_task(_warm_up(core.database))
             if settings.work_in_process:
                 core.start()
@@ -82,6 +108,7 @@ def create_app(settings: Settings, url: DatabaseUrl) -> ASGIApp:
             finally:
                 readiness.is_stopping = True
                 recurring.cancel()
+                first.cancel()
                 warming.cancel()
                 if schema is not None:
                     schema.cancel()
@@ -173,7 +200,8 @@ def _install_edge(
         timeout_s=settings.webhook_timeout_s,
     )
     acceptor = MessageAcceptor(database, timeout_s=settings.webhook_timeout_s, on_accepted=core.sender.wake)
-    sending = SendingService(database, acceptor, _sending_limits(settings, core), wake=core.sender.wake)
+    recipients = Recipients(access.number_rules, access.limiter)
+    sending = SendingService(database, acceptor, _sending_limits(settings, core), recipients, wake=core.sender.wake)
     providers = list(core.providers.values()) if settings.public_base_urls else []
     hot_paths.update(
         webhook_routes(
@@ -187,12 +215,23 @@ def _install_edge(
     )
     if not providers:
         log.warning("webhooks.off", reason="no provider is configured, or PUBLIC_BASE_URL is not set")
-    sends = sending_router(database, sending)
+    once = Once(database, keep_hours=settings.idempotency_hours)
+    sends = sending_router(database, sending, once, access.content_reads, access.limiter)
     old_sends = compat_router(sending)
     routers = [
-        history_router(database, default_region=settings.default_region),
+        history_router(database, once, access.content_reads, default_region=settings.default_region),
         sends,
         old_sends,
+        number_rules_router(database, access.number_rules, once),
+        clients_router(database, once, forget=access.directory.forget),
+        keys_router(database, once, forget=access.directory.forget),
+        roles_router(database, forget=access.directory.forget),
+        audit_router(database),
+        tokens_router(access, once),
+        people_router(
+            database, access, once, Passwords(), log_in_lasts=timedelta(days=settings.refresh_token_days)
+        ),
+        invitations_router(database, once, lifetime=timedelta(hours=settings.invitation_hours)),
         health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
         _operations_router(database),
     ]
@@ -263,7 +302,8 @@ def _checks(settings: Settings, core: Core) -> dict[str, Check]:
 
     async def check_backlog() -> CheckResult:
         async with core.database.connection() as connection:
-            kinds = await queue.backlog(connection)
+            # Tests that fail are somebody's intention, not ours to be in trouble about.
+            kinds = [each for each in await queue.backlog(connection) if each.kind != SEND_TEST_MESSAGE]
         oldest_s = max((each.oldest_due_s for each in kinds), default=0.0)
         dead = sum(each.dead for each in kinds)
         details = {"due": sum(each.due for each in kinds), "oldest_due_s": round(oldest_s, 1), "dead": dead}

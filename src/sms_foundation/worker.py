@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import structlog
 
+from sms_foundation.auth.tidying import TIDY_ACCESS, Tidying, recurring_access_work
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
 from sms_foundation.core.errors import StartupError
@@ -35,6 +36,7 @@ from sms_foundation.messaging.jobs import (
     RECONCILE_MESSAGES,
     RELEASE_MESSAGE,
     SEND_MESSAGE,
+    SEND_TEST_MESSAGE,
     TEND_PROVIDERS,
 )
 from sms_foundation.messaging.outbound.dispatch import Dispatcher
@@ -48,13 +50,17 @@ from sms_foundation.migrations.state import schema_problem
 from sms_foundation.providers.base import Provider
 from sms_foundation.providers.configured import configured_providers
 from sms_foundation.providers.registry import AnyProviderConfig, open_provider
+from sms_foundation.providers.simulated.adapter import SIMULATED, SimulatedProvider
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The long-lived collaborators of one process. `runner` does what may wait a little, `sender` sends messages."""
+    """The long-lived collaborators of one process. `runner` does what may wait a little, `sender` sends messages.
+
+    `configs` and `providers` are the configured ones: the simulated one, which all processes have, is not among them.
+    """
 
     database: Database
     runner: WorkRunner
@@ -131,6 +137,7 @@ async def open_core(
             provider = open_provider(config, base_urls=settings.public_base_urls)
             stack.push_async_callback(provider.aclose)
             providers[config.name] = provider
+        carriers: dict[str, Provider] = {**providers, SIMULATED: SimulatedProvider()}
         states = ProviderStates(database, list(providers))
         stack.push_async_callback(states.close)
         messages = MessageStore(
@@ -144,7 +151,7 @@ async def open_core(
         policy = _sending_policy(settings)
         reconciliation = Reconciliation(
             database,
-            providers,
+            carriers,
             states,
             receipts,
             messages,
@@ -154,9 +161,9 @@ async def open_core(
         )
         rates = await _open_rates(stack, settings, database)
         pace = Pace(rates, configs)
-        dispatcher = Dispatcher(database, providers, configs, states, pace, policy)
+        dispatcher = Dispatcher(database, carriers, configs, states, pace, policy)
         stack.push_async_callback(dispatcher.close)
-        resolver = Resolver(database, providers, dispatcher, policy)
+        resolver = Resolver(database, carriers, dispatcher, policy)
         runner = WorkRunner(
             database,
             {
@@ -167,6 +174,7 @@ async def open_core(
                 RECONCILE: enrichment.reconcile,
                 RECONCILE_MESSAGES: reconciliation.reconcile,
                 TEND_PROVIDERS: reconciliation.tend_providers,
+                TIDY_ACCESS: Tidying(database).tidy,
             },
             concurrency=settings.work_concurrency,
             poll_s=settings.work_poll_s,
@@ -177,8 +185,12 @@ async def open_core(
         # A runner of its own: a lookup service that hangs must not hold up a single message.
         sender = WorkRunner(
             database,
-            # Without a provider the messages wait for a process that has one.
-            {SEND_MESSAGE: resolver.send, RELEASE_MESSAGE: dispatcher.release} if providers else {},
+            {
+                RELEASE_MESSAGE: dispatcher.release,
+                SEND_TEST_MESSAGE: resolver.send,
+                # Without a provider the others wait for a process that has one.
+                **({SEND_MESSAGE: resolver.send} if providers else {}),
+            },
             concurrency=settings.send_concurrency,
             reserved=settings.send_concurrency // 8,
             poll_s=settings.work_poll_s,
@@ -186,7 +198,7 @@ async def open_core(
             max_attempts=settings.work_max_attempts,
             is_edge_busy=is_edge_busy,
             trickle_rows=5 * settings.work_concurrency,
-            priorities={SEND_MESSAGE: Priority, RELEASE_MESSAGE: Priority},
+            priorities=dict.fromkeys((SEND_MESSAGE, SEND_TEST_MESSAGE, RELEASE_MESSAGE), Priority),
             room=dispatcher.room,
         )
         yield Core(
@@ -221,7 +233,8 @@ async def keep_recurring_work(database: Database, *, look_every_s: float = 300.0
     while True:
         try:
             async with database.transaction() as connection:
-                await queue.enqueue(connection, [recurring_work(), *recurring_messaging_work()])
+                recurring = [recurring_work(), recurring_access_work(), *recurring_messaging_work()]
+                await queue.enqueue(connection, recurring)
         except Exception as error:  # noqa: BLE001  # whatever is wrong now may be right later
             log.debug("work.recurring_not_scheduled", error=explain_outage(error))
             await asyncio.sleep(pause_s)

@@ -14,7 +14,10 @@ from sms_foundation.migrations.state import head_revision
 from tests.support import postgres
 from tests.support.command_line import NOWHERE, Command, Run, RunAll, assert_one_line
 
-COMMANDS = ("run", "serve", "worker", "migrate", "simulator", "send", "providers", "reconcile", "dead")
+COMMANDS = (
+    *("run", "serve", "worker", "migrate", "simulator", "send", "providers"),
+    *("clients", "keys", "invitations", "roles", "numbers", "signing-keys", "reconcile", "audit", "dead"),
+)
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ class TestHelp:
         )
 
         assert overview.status == 0
-        assert tuple(re.findall(r"^  (\w+) {2,}", overview.out.partition("Commands:")[2], re.MULTILINE)) == COMMANDS
+        assert tuple(re.findall(r"^  ([\w-]+) {2,}", overview.out.partition("Commands:")[2], re.MULTILINE)) == COMMANDS
         for command, result in zip([*COMMANDS, "dead list", "dead replay"], rest, strict=True):
             assert (result.status, result.err) == (0, ""), command
             assert result.lines[0].startswith("Usage: sms-foundation " + command) or "Usage:" in result.out

@@ -7,6 +7,7 @@ import pytest
 
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl
+from tests.support.access import bearer, make_client, make_key
 from tests.support.api import Json, refused
 from tests.support.service import TENANT_PHONE, Service, make_settings, running_service
 from tests.support.twilio_account import refusal, running_account
@@ -97,17 +98,18 @@ class TestSend:
 class TestSameUseCase:
     async def test_keys_and_clients_are_known_here_too(self, api: httpx.AsyncClient, database: Database) -> None:
         hello = {"to": TENANT_PHONE, "body": "Hi"}
-        headers = {"Idempotency-Key": "k", "X-Client-ID": "rent"}
+        rent = bearer(await make_key(database, await make_client(database, "rent")))
+        headers = {"Idempotency-Key": "k", **rent}
         first = accepted(await api.post("/sms/send", json=hello, headers=headers))
         again = await api.post("/api/sms", json={"phone": TENANT_PHONE, "text": "Hi"}, headers=headers)
         assert accepted(again) == first
         assert again.headers["x-idempotent-replayed"] == "true"
         other = await api.post("/sms/send", json=hello | {"body": "Other"}, headers=headers)
         refused(other, 422, "sms.idempotency_conflict")
-        wrong = await api.post("/sms/send", json={"to": "x", "body": "Hi"}, headers={"X-Client-ID": "?"})
+        wrong = await api.post("/sms/send", json={"to": "x", "body": "Hi"}, headers={"Idempotency-Key": "?"})
         assert {each["field"] for each in refused(wrong, 400, "sms.validation_error")["details"]["fields"]} == {
             "to",
-            "X-Client-ID",
+            "Idempotency-Key",
         }
         assert await database.pool.fetchval("SELECT client_id FROM sms_messages") == "rent"
 

@@ -200,7 +200,7 @@ class TestRefusals:
 class TestSecrets:
     def test_are_never_in_repr_or_str(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_environment(
-            monkeypatch, **PRODUCTION, TWILIO_AUTH_TOKEN_PREVIOUS="previous-secret", INTERNAL_API_TOKEN="api-secret"
+            monkeypatch, **PRODUCTION, TWILIO_AUTH_TOKEN_PREVIOUS="previous-secret", ADMIN_API_KEY="api-secret"
         )
         settings = load_settings(monitor_api_key="monitor-secret")
 
@@ -252,7 +252,7 @@ class TestExampleFile:
     def test_shows_every_default(self) -> None:
         shown = {name: value for name, (_, value) in _example_entries().items()}
         for name, field in Settings.model_fields.items():
-            if field.default is not None and field.default is not PydanticUndefined:
+            if field.default not in (None, "", PydanticUndefined):
                 value = {"true": "True", "false": "False"}.get(shown[_variable(name)], shown[_variable(name)])
                 assert value == str(field.default), name
 

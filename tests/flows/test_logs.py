@@ -11,10 +11,12 @@ from urllib.parse import quote
 import orjson
 import pytest
 
+from sms_foundation.auth.keys.format import generate_key
 from sms_foundation.core.config import LOCAL_ACCOUNT_SID
 from sms_foundation.core.db import Database
 from sms_foundation.providers.twilio.signature import sign
 from sms_foundation.simulator.monitor.tenants import STRANGER_NUMBER, make_tenants
+from tests.support.access import make_client, make_key
 from tests.support.http_connection import Answer, HttpConnection
 from tests.support.processes import Process, Processes, ServiceProcess, eventually
 from tests.support.service import BASE_URL, SMS_PATH, STATUS_PATH, encode_form, status_form, text_form
@@ -24,9 +26,8 @@ from tests.support.tcp_gate import TcpGate
 AUTH_TOKEN = "a9f27c6be1d04835b6a1c2d3e4f50617"
 PREVIOUS_AUTH_TOKEN = "77aa66bb55cc44dd33ee22ff11009988"
 MONITOR_KEY = "monitor-key-8c1f2e"
-BEARER_TOKEN = "internal-bearer-55d0c9"
-WRONG_BEARER_TOKEN = "guessed-bearer-1b7e"
-SECRETS = [AUTH_TOKEN, PREVIOUS_AUTH_TOKEN, MONITOR_KEY, BEARER_TOKEN, WRONG_BEARER_TOKEN, DATABASE_PASSWORD]
+WRONG_KEY = generate_key(is_test=False).text
+SECRETS = [AUTH_TOKEN, PREVIOUS_AUTH_TOKEN, MONITOR_KEY, WRONG_KEY, WRONG_KEY.rpartition("_")[2], DATABASE_PASSWORD]
 
 TENANTS = {
     language: next(each for each in make_tenants() if each.texts_in == language) for language in ("en", "es", "pt")
@@ -46,8 +47,9 @@ MEDIA_URL = "https://api.twilio.com/2010-04-01/Accounts/AC1/Messages/MM1/Media/M
 
 @dataclass
 class Run:
-    """What was done, and what was logged about it."""
+    """What was done, and what was logged about it; `key` is the one that callers have."""
 
+    key: str
     logs: dict[str, bytes] = field(default_factory=dict)
     signatures: list[str] = field(default_factory=list)
     requests: int = 0
@@ -73,7 +75,7 @@ class Callers:
     async def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
         self._run.requests += 1
         async with self._service.connect() as connection:
-            given = {"Authorization": f"Bearer {BEARER_TOKEN}", **headers}
+            given = {"Authorization": f"Bearer {self._run.key}", **headers}
             return await connection.request(method, target, body, given)
 
     async def webhook(self, path: str, pairs: list[tuple[str, str]], *, token: str = AUTH_TOKEN, **more: str) -> Answer:
@@ -163,7 +165,7 @@ async def _history(callers: Callers) -> None:
         await callers.ask("GET", f"/conversations?{bad}")
     assert (await callers.ask("GET", "/messages/SM1")).status == 200
     assert (await callers.ask("GET", f"/messages/{known}")).status == 404
-    wrong = {"Authorization": f"Bearer {WRONG_BEARER_TOKEN}"}
+    wrong = {"Authorization": f"Bearer {WRONG_KEY}"}
     assert (await callers.ask("GET", f"/conversations/{known}", **wrong)).status == 401
     for target in ("/health", "/metrics", "/openapi.json"):
         assert (await callers.ask("GET", target)).status == 200
@@ -219,7 +221,7 @@ async def _until_done(database: Database) -> None:
 @pytest.fixture
 async def run(processes: Processes, gate: TcpGate, database: Database) -> Run:
     """Everything that can be logged, done once."""
-    run = Run()
+    run = Run(key=await make_key(database, await make_client(database)))
     await gate.open()
     simulator_port, service_port = processes.reserve_port(), processes.reserve_port()
     settings = {
@@ -239,7 +241,6 @@ async def run(processes: Processes, gate: TcpGate, database: Database) -> Run:
         "TENANT_PROFILE_API_URL": f"http://127.0.0.1:{simulator_port}/monitor",
         "MONITOR_API_KEY": MONITOR_KEY,
         "MONITOR_TIMEOUT_S": "0.5",
-        "INTERNAL_API_TOKEN": BEARER_TOKEN,
         "WORK_LEASE_S": "2",
         "WORK_POLL_S": "0.1",
         "RECONCILE_INTERVAL_S": "1",
@@ -276,7 +277,7 @@ class TestLogsOfAWholeRun:
         _assert_it_says_what_happened(run)
         _assert_every_line_is_structured(run)
         for line in run.lines:
-            _assert_nothing_private(line.decode(), run.signatures)
+            _assert_nothing_private(line.decode(), [*run.signatures, run.key.rpartition("_")[2]])
         _assert_nothing_private(run.printed, run.signatures)
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from sms_foundation.core.config import LOCAL_PHONE_NUMBER
 from sms_foundation.core.db import Database, DatabaseUrl
+from tests.support.access import make_client, make_key
 from tests.support.command_line import Result, assert_one_line, run_python
 from tests.support.processes import Processes, ServiceProcess, eventually
 from tests.support.sending import call, set_fault, start_simulator, summary, true_record
 
 PHONE = "+14155550123"
 PROVIDERS = {"twilio", "messagebird", "vonage", "telnyx"}
-TOKEN = "an-internal-token"
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,19 @@ class Stage:
     simulator: ServiceProcess
     processes: Processes
     environment: dict[str, str]
+    key: str
 
     async def send(self, message: str, *, to: str = PHONE, **more: object) -> str:
         """Have a message accepted; returns its id."""
-        answer = await call(self.service, "POST", "/v1/sms/send", {"to": to, "message": message, **more}, token=TOKEN)
+        answer = await call(
+            self.service, "POST", "/v1/sms/send", {"to": to, "message": message, **more}, token=self.key
+        )
         assert answer.status == 202, answer.body
         return str(answer.json()["request_id"])
 
     async def history(self, message_id: str) -> dict[str, Any]:
         """Read everything about a message."""
-        return dict((await call(self.service, "GET", f"/v1/sms/{message_id}", token=TOKEN)).json())
+        return dict((await call(self.service, "GET", f"/v1/sms/{message_id}", token=self.key)).json())
 
     async def until_delivered(self, *message_ids: str) -> list[dict[str, Any]]:
         """Wait until all of these are delivered, and return their histories."""
@@ -59,12 +62,14 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(processes: Processes, database_url: DatabaseUrl) -> Stage:
-    """What `run` starts, on the test's own database and with a token."""
+async def stage(processes: Processes, database_url: DatabaseUrl, database: Database) -> Stage:
+    """What `run` starts, on the test's own database, and open to nobody without a key."""
     port = processes.reserve_port()
+    key = await make_key(database, await make_client(database))
     environment = {
         "DATABASE_URL": database_url.dsn,
-        "INTERNAL_API_TOKEN": TOKEN,
+        "OPEN_ACCESS": "false",
+        "SMS_API_KEY": key,
         "UNKNOWN_SETTLE_S": "0.5",
         "WORK_POLL_S": "0.05",
         "PORT": str(port),
@@ -74,7 +79,7 @@ async def stage(processes: Processes, database_url: DatabaseUrl) -> Stage:
     environment["SIMULATOR_URL"] = f"http://127.0.0.1:{simulator.port}"
     service = processes.serve(port=port, **environment)
     await service.until_ready()
-    return Stage(service, simulator, processes, environment)
+    return Stage(service, simulator, processes, environment, key)
 
 
 class TestHistory:
@@ -185,7 +190,7 @@ class TestSendCommand:
         lost, refused, token, nobody, stranger, later = await asyncio.gather(
             stage.run(*to, "+14155550199", "Hello"),
             stage.run(*to, "12", "Hello"),
-            stage.run(*to, PHONE, "Hello", INTERNAL_API_TOKEN="s3cr3t"),
+            stage.run(*to, PHONE, "Hello", SMS_API_KEY="s3cr3t"),
             stage.run(*to, PHONE, "Hello", "--url", "http://127.0.0.1:1"),
             stage.run(*to, PHONE, "Hello", "--url", f"http://127.0.0.1:{stage.simulator.port}/monitor"),
             stage.run(*to, PHONE, "Hello", "--wait", "0"),
@@ -194,7 +199,7 @@ class TestSendCommand:
         assert_one_line(lost, "undelivered")
         assert "says" in lost.lines[-1]
         assert_one_line(refused, "to: ", "is not a phone number")
-        assert_one_line(token, "INTERNAL_API_TOKEN")
+        assert_one_line(token, "SMS_API_KEY")
         assert_one_line(nobody, "sms-foundation run", "--url")
         assert stranger.status == 1
         assert (later.status, len(later.lines)) == (0, 1)

@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from sms_foundation.auth.keys.format import generate_key
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl
 from sms_foundation.core.ids import new_id
@@ -27,16 +28,18 @@ from sms_foundation.messaging.schemas import (
     MessageDetail,
     MessageSummary,
 )
+from tests.support.access import make_client, make_key
 from tests.support.api import Document, Json, refused
 from tests.support.service import SMS_PATH, TENANT_PHONE, Service, make_settings, running_service, text_form
 
 SUMMARY_FIELDS = set(
     "id phone_number_canonical phone_number_original tenant_id tenant_lookup_status workflow_type workflow_id "
-    "conversation_status language_detected language_confidence last_message_at message_count created_at".split()
+    "conversation_status language_detected language_confidence last_message_at message_count created_at "
+    "content_hidden".split()
 )
 MESSAGE_FIELDS = set(
     "id direction from_number to_number message_content content provider twilio_sid delivery_status error_code "
-    "error_message num_segments media language_detected language_confidence created_at timestamp".split()
+    "error_message num_segments media is_test language_detected language_confidence created_at timestamp".split()
 )
 
 
@@ -114,6 +117,7 @@ class TestReadConversation:
             "offset": 0,
             "total": 1,
             "next_cursor": None,
+            "content_hidden": False,
         }
         assert message == {
             "direction": "inbound",
@@ -128,6 +132,7 @@ class TestReadConversation:
             "error_message": None,
             "num_segments": 1,
             "media": [],
+            "is_test": False,
             "language_detected": None,
             "language_confidence": None,
             "timestamp": received_at,
@@ -585,7 +590,8 @@ class TestReadMessage:
 
         assert by_sid == by_id
         assert set(by_sid) == MESSAGE_FIELDS | set(
-            "conversation_id phone_number_canonical tenant_id updated_at status_events raw_webhook_data".split()
+            "conversation_id phone_number_canonical tenant_id updated_at status_events raw_webhook_data "
+            "content_hidden".split()
         )
         conversation = await service.conversation()
         messages = conversation["messages"]
@@ -723,11 +729,12 @@ INTERNAL_ROUTES = [
 class TestAccess:
     @pytest.fixture
     async def guarded(self, database_url: DatabaseUrl, database: Database) -> AsyncIterator[Service]:
-        settings = make_settings(work_in_process=False, internal_api_token="tökén-1")
+        settings = make_settings(work_in_process=False, open_access=False, failure_limit="off")
         async with running_service(settings, database_url, database) as service:
             yield service
 
-    async def test_is_refused_without_the_right_token(self, guarded: Service) -> None:
+    async def test_is_refused_without_the_right_key(self, guarded: Service, database: Database) -> None:
+        key = (await make_key(database, await make_client(database))).encode()
         for method, path in INTERNAL_ROUTES:
             for header in (
                 None,
@@ -735,10 +742,12 @@ class TestAccess:
                 b"Bearer ",
                 b"Bearer",
                 b"",
-                "Bearer tökén-1x".encode(),
-                "Bearer tökén-1".encode("latin-1"),
-                "Basic tökén-1".encode(),
-                "tökén-1".encode(),
+                b"Bearer " + key + b"x",
+                b"Bearer " + key[:-1],
+                b"Bearer " + key.swapcase(),
+                b"Bearer " + generate_key(is_test=False).text.encode(),
+                b"Basic " + key,
+                key,
                 b"Bearer \xff\xfe",
             ):
                 headers = {} if header is None else {b"Authorization": header}
@@ -746,21 +755,21 @@ class TestAccess:
                 refused(response, 401, "sms.unauthorized")
                 assert response.headers["www-authenticate"] == "Bearer"
 
-    async def test_right_token_opens_every_internal_route(self, guarded: Service) -> None:
+    async def test_right_key_opens_every_internal_route(self, guarded: Service, database: Database) -> None:
         await guarded.text("SM1")
-        headers = {b"Authorization": "bearer tökén-1".encode()}
+        headers = {"Authorization": "bearer " + await make_key(database, await make_client(database))}
         for method, path in INTERNAL_ROUTES:
             response = await guarded.client.request(method, path, headers=headers, json={"workflow_id": "1"})
             assert response.status_code == (400 if "limit=0" in path else 200), (path, response.text)
 
-    async def test_wrong_token_learns_nothing_about_numbers_or_parameters(self, guarded: Service) -> None:
+    async def test_without_a_key_nothing_is_learnt_about_numbers_or_parameters(self, guarded: Service) -> None:
         await guarded.text("SM1")
         known = await guarded.client.get(f"/conversations/{TENANT_PHONE}")
         unknown = await guarded.client.get("/conversations/+14155550199?limit=0")
         assert known.json()["error"]["message"] == unknown.json()["error"]["message"]
 
     @pytest.mark.parametrize("app_env", ["development", "staging"])
-    async def test_no_token_outside_a_developers_machine_keeps_the_routes_closed(
+    async def test_outside_a_developers_machine_every_call_needs_a_key(
         self, database_url: DatabaseUrl, database: Database, app_env: str
     ) -> None:
         settings = make_settings(app_env=app_env, twilio_auth_token="t", work_in_process=False)
@@ -768,10 +777,10 @@ class TestAccess:
             for method, path in INTERNAL_ROUTES:
                 for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
                     response = await service.client.request(method, path, headers=headers, json={"workflow_id": "1"})
-                    refused(response, 503, "sms.not_configured")
+                    refused(response, 401, "sms.unauthorized")
 
     @pytest.mark.parametrize("app_env", ["local", "test"])
-    async def test_no_token_on_a_developers_machine_leaves_them_open(
+    async def test_on_a_developers_machine_calls_from_there_need_none(
         self, database_url: DatabaseUrl, database: Database, app_env: str
     ) -> None:
         settings = make_settings(app_env=app_env, work_in_process=False)
@@ -779,24 +788,26 @@ class TestAccess:
             assert (await service.client.get("/conversations")).status_code == 200
 
 
+# Of every route that asks who calls.
+REFUSALS = {401, 403, 429}
 HISTORY = {
-    ("get", "/conversations"): {400, 401, 503},
-    ("get", "/conversations/{phone_number}"): {400, 401, 404, 503},
-    ("patch", "/conversations/{phone_number}"): {400, 401, 404, 422, 503},
-    ("get", "/messages/{id}"): {400, 401, 404, 503},
+    ("get", "/conversations"): {400, 503},
+    ("get", "/conversations/{phone_number}"): {400, 404, 503},
+    ("patch", "/conversations/{phone_number}"): {400, 404, 409, 422, 503},
+    ("get", "/messages/{id}"): {400, 404, 503},
 }
 SENDING = {
-    ("post", "/v1/sms/send"): {400, 401, 413, 422, 502, 503},
-    ("post", "/v1/sms/send/batch"): {400, 401, 413, 422, 503},
-    ("post", "/v1/sms/preview"): {400, 401, 413, 422, 503},
-    ("get", "/v1/sms"): {400, 401, 503},
-    ("get", "/v1/sms/{request_id}"): {400, 401, 404, 503},
-    ("patch", "/v1/sms/{request_id}"): {400, 401, 404, 409, 422, 503},
-    ("post", "/v1/sms/{request_id}/cancel"): {400, 401, 404, 409, 503},
-    ("post", "/v1/sms/{request_id}/retry"): {400, 401, 404, 409, 422, 503},
-    ("post", "/sms/send"): {400, 401, 413, 422, 502, 503},
-    ("post", "/api/sms"): {400, 401, 413, 422, 502, 503},
-    ("post", "/messages/send"): {400, 401, 413, 422, 502, 503},
+    ("post", "/v1/sms/send"): {400, 413, 422, 502, 503},
+    ("post", "/v1/sms/send/batch"): {400, 409, 413, 422, 503},
+    ("post", "/v1/sms/preview"): {400, 409, 413, 422, 503},
+    ("get", "/v1/sms"): {400, 503},
+    ("get", "/v1/sms/{request_id}"): {400, 404, 503},
+    ("patch", "/v1/sms/{request_id}"): {400, 404, 409, 422, 503},
+    ("post", "/v1/sms/{request_id}/cancel"): {400, 404, 409, 422, 503},
+    ("post", "/v1/sms/{request_id}/retry"): {400, 404, 409, 422, 503},
+    ("post", "/sms/send"): {400, 409, 413, 422, 502, 503},
+    ("post", "/api/sms"): {400, 409, 413, 422, 502, 503},
+    ("post", "/messages/send"): {400, 409, 413, 422, 502, 503},
 }
 ACCEPTED = {"/v1/sms/send", "/v1/sms/send/batch", "/sms/send", "/api/sms", "/messages/send"}
 """Paths that answer 202 instead of 200."""
@@ -893,8 +904,9 @@ class TestOpenApi:
                 document.check(wrong, schema)
 
     async def test_every_route_documents_its_errors_with_the_envelope(self, document: Document) -> None:
-        for operation, errors in {**HISTORY, **SENDING, **WEBHOOKS}.items():
+        for operation, own_errors in {**HISTORY, **SENDING, **WEBHOOKS}.items():
             method, path = operation
+            errors = own_errors if operation in WEBHOOKS else own_errors | REFUSALS
             documented = document.paths[path][method]["responses"]
             assert {int(status) for status in documented} == {202 if path in ACCEPTED else 200} | errors, operation
             for status in errors:
@@ -908,8 +920,8 @@ class TestOpenApi:
             described = document.paths[path][method]
             assert described["summary"]
             assert described["description"]
-            assert described["security"] == [{"bearer": []}]
-            assert document.security_schemes["bearer"]["scheme"] == "bearer"
+            assert described["security"] == [{"credentials": []}]
+            assert document.security_schemes["credentials"]["scheme"] == "bearer"
             names = [parameter["name"] for parameter in described.get("parameters", ())]
             assert len(names) == len(set(names))
             for parameter in described.get("parameters", ()):
@@ -924,7 +936,9 @@ class TestOpenApi:
         assert names("/conversations") == set(
             "limit cursor tenant_id language workflow_type workflow_id conversation_status since unknown_tenant".split()
         )
-        assert names("/v1/sms") == set("limit cursor status provider direction client_id number since until".split())
+        assert names("/v1/sms") == set(
+            "limit cursor status provider direction client_id is_test number since until".split()
+        )
 
     async def test_every_field_is_described_and_has_an_example_or_a_closed_type(self, document: Document) -> None:
         for name, schema in document.schemas.items():

@@ -22,7 +22,7 @@ from sms_foundation.core.rates.postgres import PostgresRates
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import Lane, Priority, Work
 from sms_foundation.core.work.runner import Outcome, WorkRunner
-from sms_foundation.messaging.jobs import RELEASE_MESSAGE, SEND_MESSAGE
+from sms_foundation.messaging.jobs import RELEASE_MESSAGE, SEND_MESSAGE, SEND_TEST_MESSAGE
 from sms_foundation.messaging.outbound.accept import Accepted, MessageAcceptor, SendRequest
 from sms_foundation.messaging.outbound.dispatch import Dispatcher
 from sms_foundation.messaging.outbound.health import RULES, HealthRules
@@ -32,6 +32,7 @@ from sms_foundation.messaging.outbound.provider_states import ProviderStates
 from sms_foundation.messaging.outbound.resolve import Resolver
 from sms_foundation.providers.base import Provider
 from sms_foundation.providers.registry import AnyProviderConfig, open_provider, parse_provider_configs
+from sms_foundation.providers.simulated.adapter import SIMULATED, SimulatedProvider
 from tests.loopback import LoopbackServer, Received, reply
 from tests.support.processes import eventually
 from tests.support.service import BASE_URL, make_settings
@@ -135,6 +136,9 @@ class HttpProvider:
         }
 
 
+_KINDS = (RELEASE_MESSAGE, SEND_MESSAGE, SEND_TEST_MESSAGE)
+
+
 @asynccontextmanager
 async def http_providers(*providers: HttpProvider) -> AsyncIterator[None]:
     """Run the servers of these providers."""
@@ -187,7 +191,7 @@ class Sending:
     runner: WorkRunner
 
     async def claim(self, *, lease: timedelta = timedelta(seconds=60), limit: int = 100) -> list[Work]:
-        lanes = [Lane(kind, priority, limit) for priority in Priority for kind in (RELEASE_MESSAGE, SEND_MESSAGE)]
+        lanes = [Lane(kind, priority, limit) for priority in Priority for kind in _KINDS]
         async with self.database.connection() as connection:
             return await queue.claim(connection, lanes=lanes, limit=limit, lease_token=uuid4(), lease=lease)
 
@@ -244,12 +248,13 @@ def _make(
 ) -> Sending:
     pace = Pace(rates, configs)
     policy = policy or SendingPolicy()
-    dispatcher = Dispatcher(database, providers, configs, states, pace, policy)
-    resolver = Resolver(database, providers, dispatcher, policy)
+    carriers = {**providers, SIMULATED: SimulatedProvider()}
+    dispatcher = Dispatcher(database, carriers, configs, states, pace, policy)
+    resolver = Resolver(database, carriers, dispatcher, policy)
     runner = WorkRunner(
         database,
-        {SEND_MESSAGE: resolver.send, RELEASE_MESSAGE: dispatcher.release},
-        priorities={SEND_MESSAGE: Priority, RELEASE_MESSAGE: Priority},
+        {SEND_MESSAGE: resolver.send, SEND_TEST_MESSAGE: resolver.send, RELEASE_MESSAGE: dispatcher.release},
+        priorities=dict.fromkeys(_KINDS, Priority),
         room=dispatcher.room,
         **{"concurrency": 32, "reserved": 4, "poll_s": 0.05, "lease_s": 60, "max_attempts": 12, **options},
     )
@@ -270,7 +275,8 @@ def phones(count: int) -> list[str]:
 async def accept(database: Database, *requests: SendRequest) -> list[UUID]:
     """Accept messages in this order, in one transaction; returns their ids."""
     acceptor = MessageAcceptor(database, timeout_s=20.0, on_accepted=lambda: None)
-    outcomes = await acceptor.accept_all(requests)
+    async with database.transaction() as connection:
+        outcomes = await acceptor.accept_all(connection, requests)
     return [each.message_id for each in outcomes if isinstance(each, Accepted)]
 
 

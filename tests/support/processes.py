@@ -17,6 +17,7 @@ import orjson
 from sms_foundation.core.config import LOCAL_AUTH_TOKEN
 from sms_foundation.core.local_postgres import LocalPostgres
 from sms_foundation.providers.twilio.signature import sign
+from tests.support.access import ADMIN_KEY
 from tests.support.http_connection import Answer, HttpConnection, RefusedError
 from tests.support.service import BASE_URL, SMS_PATH, STATUS_PATH, TENANT_PHONE, Pairs, status_form, text_form
 
@@ -171,12 +172,15 @@ class Processes:
         return port
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """What a process gets to see: no setting of the developer's, and a home in the test's folder."""
+        """What a process gets to see: no setting of the developer's, no limits, and a home in the test's folder."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "SMS_DATA_DIR": str(self.data_dir),
+            "CLIENT_LIMIT": "off",
+            "NUMBER_LIMIT": "off",
+            "ADMIN_API_KEY": ADMIN_KEY,  # the first start prints one otherwise, which is no line of the log
             **changes,
         }
 

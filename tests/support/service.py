@@ -83,10 +83,16 @@ def status_form(sid: str, status: str, **more: str) -> list[tuple[str, str]]:
 class Service:
     """A running service and what a test does with it."""
 
-    def __init__(self, client: httpx.AsyncClient, settings: Settings, database: Database) -> None:
+    def __init__(self, client: httpx.AsyncClient, settings: Settings, database: Database, app: ASGIApp) -> None:
         self.client = client
         self.settings = settings
         self.database = database
+        self._app = app
+
+    def calling_from(self, address: str) -> httpx.AsyncClient:
+        """Return a client whose connections come from this address; `client` is on this machine."""
+        transport = httpx.ASGITransport(self._app, raise_app_exceptions=False, client=(address, 4711))
+        return httpx.AsyncClient(transport=transport, base_url=BASE_URL)
 
     async def post(self, path: str, body: bytes, *, signature: str | None, **headers: str) -> httpx.Response:
         """POST raw bytes as a form, with this signature or none."""
@@ -152,4 +158,4 @@ async def running_service(settings: Settings, url: DatabaseUrl, database: Databa
         running(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=BASE_URL) as client,
     ):
-        yield Service(client, settings, database)
+        yield Service(client, settings, database, app)

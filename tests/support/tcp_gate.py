@@ -13,7 +13,8 @@ PASSWORD = "pw-of-the-database-3141"  # asked for by nobody when the server behi
 class TcpGate:
     """The way to the server of `url`: `open`, `close` (refused, and cut), `cut`, `freeze` (silence), `thaw`.
 
-    While frozen, connections are still taken, as the kernel does for a server that has been stopped. It starts closed.
+    While frozen, connections are still taken, as the kernel does for a server that has been stopped. `hold_answers`
+    freezes one direction: what is asked still arrives. It starts closed.
     """
 
     def __init__(self, url: DatabaseUrl) -> None:
@@ -21,6 +22,8 @@ class TcpGate:
         self._folder = dict(parse_qsl(self._server.query)).get("host")
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._listener: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self._reserved = socket.socket()
@@ -65,9 +68,14 @@ class TcpGate:
         """Let nothing pass, in either direction."""
         self._flowing.clear()
 
+    def hold_answers(self) -> None:
+        """Let questions pass, and no answers."""
+        self._answering.clear()
+
     def thaw(self) -> None:
         """Let pass what has waited, and all that follows."""
         self._flowing.set()
+        self._answering.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pump = asyncio.current_task()
@@ -89,8 +97,8 @@ class TcpGate:
                 self._server.hostname, self._server.port or 5432
             )
         directions = [
-            asyncio.create_task(self._pump(reader, server_writer)),
-            asyncio.create_task(self._pump(server_reader, writer)),
+            asyncio.create_task(self._pump(reader, server_writer, self._flowing)),
+            asyncio.create_task(self._pump(server_reader, writer, self._flowing, self._answering)),
         ]
         try:
             await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
@@ -100,8 +108,9 @@ class TcpGate:
             await asyncio.gather(*directions, return_exceptions=True)
             server_writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *valves: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            await self._flowing.wait()
+            for valve in valves:
+                await valve.wait()
             writer.write(data)
             await writer.drain()

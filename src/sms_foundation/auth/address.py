@@ -23,15 +23,15 @@ PRIVATE: Sequence[Network] = tuple(
     )
 )
 _LOOPBACK: Sequence[Network] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
-_ANYWHERE: Sequence[Network] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+ANYWHERE: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 def caller_address(scope: Mapping[str, Any], forwarded_hops: int) -> str:
-    """Return the caller's address as text, "" when nothing is known of it (a Unix socket).
+    """Return the caller's address as text, "" when nothing is known of it (a Unix socket, a proxy that hides it).
 
     `forwarded_hops` proxies in front are believed: each has added the address that called it to the end of
-    X-Forwarded-For. What stands further to the left anybody can have written. A request that did not come through all
-    of them, such as a probe from inside, has the connection's own address.
+    X-Forwarded-For. What stands further to the left anybody can have written. Where fewer are listed, the request went
+    past the outer ones, and the first counts; where none is, as with a probe from inside, the connection's own address.
     """
     peer = scope.get("client")
     own = peer[0] if peer else ""
@@ -41,9 +41,10 @@ def caller_address(scope: Mapping[str, Any], forwarded_hops: int) -> str:
     for name, value in scope["headers"]:
         if name == b"x-forwarded-for":
             listed += value.decode("latin-1").split(",")
-    if len(listed) < forwarded_hops:
+    if not listed:
         return own
-    return _without_port(listed[-forwarded_hops].strip())
+    address = _without_port(listed[-min(forwarded_hops, len(listed))].strip())
+    return address if _parse(address) is not None else ""
 
 
 def _without_port(text: str) -> str:
@@ -74,7 +75,7 @@ def operations_networks(text: str) -> tuple[Network, ...]:
     """Read OPERATIONS_NETWORKS: all, private, none, or networks, comma-separated. Raises ValueError."""
     match text.strip().lower():
         case "all":
-            return tuple(_ANYWHERE)
+            return ANYWHERE
         case "private":
             return tuple(PRIVATE)
         case "none" | "":

@@ -7,7 +7,7 @@ instance within `STALE_S`, without a message from one to another that could be l
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -40,11 +40,11 @@ _BY_KEY_ID = _KEY + " WHERE k.id = $1"
 _BY_SESSION = f"""
 SELECT {_CLIENT}, s.id AS session_id, s.ended_at FROM auth_sessions AS s JOIN auth_clients AS c ON c.id = s.client_id
 WHERE s.id = $1
-"""
+"""  # noqa: S608
 _BY_IDENTITY = f"""
 SELECT {_CLIENT}, NULL AS ended_at, i.issuer
 FROM auth_identities AS i JOIN auth_clients AS c ON c.id = i.client_id WHERE i.issuer = $1 AND i.subject = $2
-"""
+"""  # noqa: S608
 _NOTE_USE = """
 UPDATE auth_api_keys SET last_used_at = now()
 WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
@@ -54,20 +54,25 @@ _NOTE_USE_EVERY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Credentials that are accepted: for whom, until when (None: no end), and from which networks (none: from any)."""
+    """Credentials that are accepted: for whom, until when (None: no end), and from which networks (none: from any).
+
+    `key_id` is that of the API key behind them, if it is one.
+    """
 
     principal: Principal
     expires_at: datetime | None = None
     networks: tuple[Network, ...] = ()
+    key_id: UUID | None = None
 
 
 @dataclass(slots=True)
 class _Entry:
-    """An answer and when it was asked for (monotonic); `refresh` is under way."""
+    """An answer, when it was asked for (monotonic), and the question that is under way since `refreshed_at`."""
 
     answer: Grant | Reason
-    asked_at: float
+    asked_at: float = float("-inf")
     refresh: "asyncio.Task[Grant | Reason] | None" = None
+    refreshed_at: float = float("-inf")
 
 
 # What is asked about: the digest of a key, (issuer, subject), or the id of a key or session.
@@ -83,9 +88,11 @@ class Directory:
     """Looks credentials up. Every method raises RefusedError for those not accepted, and an outage when it has to ask
     a database that cannot be reached."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, monotonic: Callable[[], float] = monotonic) -> None:
         self._database = database
+        self._monotonic = monotonic
         self._entries: OrderedDict[_Question, _Entry] = OrderedDict()
+        self._asking: set[asyncio.Task[Grant | Reason]] = set()
 
     async def by_digest(self, digest: bytes) -> Grant:
         """Return what the API key with this SHA-256 grants."""
@@ -113,15 +120,15 @@ class Directory:
         self._entries.clear()
 
     async def close(self) -> None:
-        """Wait for what is being asked."""
-        tasks = [entry.refresh for entry in self._entries.values() if entry.refresh is not None]
-        for task in tasks:
+        """Stop asking."""
+        asking = list(self._asking)
+        for task in asking:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*asking, return_exceptions=True)
 
     async def _find(self, question: _Question) -> Grant:
         entry = self._entries.get(question)
-        now = monotonic()
+        now = self._monotonic()
         if entry is None or now - entry.asked_at >= FRESH_S:
             answer = await self._ask_again(question, entry, now)
         else:
@@ -134,12 +141,14 @@ class Directory:
         """Return the answer known, while another is fetched; wait for that where the one known is too old."""
         if entry is None:
             # Entered before it is answered, so that requests that come at once ask once.
-            entry = self._entries[question] = _Entry(Reason.UNKNOWN_KEY, float("-inf"))
+            entry = self._entries[question] = _Entry(Reason.UNKNOWN_KEY)
             while len(self._entries) > _MOST_KEPT:
                 self._entries.popitem(last=False)
-        if entry.refresh is None:
+        if entry.refresh is None or now - entry.refreshed_at >= STALE_S:  # what hangs would bring an old answer
             entry.refresh = asyncio.create_task(self._refresh(question, entry, now))
-            entry.refresh.add_done_callback(_look_at)
+            entry.refreshed_at = now
+            self._asking.add(entry.refresh)
+            entry.refresh.add_done_callback(self._look_at)
         if now - entry.asked_at < STALE_S:
             return entry.answer
         return await asyncio.shield(entry.refresh)
@@ -147,15 +156,25 @@ class Directory:
     async def _refresh(self, question: _Question, entry: _Entry, asked_at: float) -> Grant | Reason:
         try:
             answer = await self._fetch(question)
+        except BaseException:
+            if entry.asked_at == float("-inf"):
+                self._drop(question, entry)  # nothing is known: an outage must not fill the memory with guesses
+            raise
         finally:
-            entry.refresh = None
+            if entry.refreshed_at == asked_at:
+                entry.refresh = None
+        if asked_at < entry.asked_at:
+            return answer  # overtaken by a later question
         if isinstance(answer, Grant):
             entry.answer, entry.asked_at = answer, asked_at
         else:
             # What is refused is not kept: it may be accepted the next moment, and guesses would fill the memory.
-            if self._entries.get(question) is entry:
-                del self._entries[question]
+            self._drop(question, entry)
         return answer
+
+    def _drop(self, question: _Question, entry: _Entry) -> None:
+        if self._entries.get(question) is entry:
+            del self._entries[question]
 
     async def _fetch(self, question: _Question) -> Grant | Reason:
         statement, arguments, kind = _statement(question)
@@ -170,6 +189,12 @@ class Directory:
             if isinstance(answer, Grant) and kind == "key" and _is_use_news(row["last_used_at"]):
                 await connection.execute(_NOTE_USE, row["key_id"])
         return answer
+
+    def _look_at(self, task: "asyncio.Task[Grant | Reason]") -> None:
+        """Whoever waits for it gets the error; where nobody does, the next request asks again."""
+        self._asking.discard(task)
+        if not task.cancelled():
+            task.exception()
 
 
 def _statement(question: _Question) -> tuple[str, Sequence[object], str]:
@@ -197,6 +222,7 @@ def _answer(row: asyncpg.Record, kind: str) -> Grant | Reason:
         permissions=permissions,
         credential=credential.format_map(row),
         limit=row["request_limit"],
+        session_id=row["session_id"] if kind == "session" else None,
     )
     return _confined_to_key(principal, row) if kind == "key" else Grant(principal)
 
@@ -212,6 +238,7 @@ def _confined_to_key(principal: Principal, row: asyncpg.Record) -> Grant:
         replace(principal, permissions=permissions, is_test=row["is_test"]),
         expires_at=min(ends, default=None),
         networks=parse_networks(row["networks"]),
+        key_id=row["key_id"],
     )
 
 
@@ -221,9 +248,3 @@ def _own_roles(json: str) -> dict[str, Permissions]:
 
 def _is_use_news(last_used_at: datetime | None) -> bool:
     return last_used_at is None or (utc_now() - last_used_at).total_seconds() >= _NOTE_USE_EVERY_S
-
-
-def _look_at(task: "asyncio.Task[Grant | Reason]") -> None:
-    """Whoever waits for it gets the error; where nobody does, the next request asks again."""
-    if not task.cancelled():
-        task.exception()

@@ -11,9 +11,8 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import structlog
-
 from sms_foundation.auth.address import (
+    ANYWHERE,
     Network,
     caller_address,
     is_forwarded,
@@ -28,10 +27,9 @@ from sms_foundation.auth.metrics import AUTH_FAILURES
 from sms_foundation.auth.permissions import Permission, Permissions
 from sms_foundation.auth.principal import LOCAL, Principal, set_principal
 from sms_foundation.auth.refusals import RateLimitedError, Reason, RefusedError
+from sms_foundation.auth.refusing import refuse
 from sms_foundation.core.clock import utc_now
-from sms_foundation.core.errors import ForbiddenError, UnauthorizedError
-
-log = structlog.get_logger(__name__)
+from sms_foundation.core.errors import ForbiddenError
 
 Scope = Mapping[str, Any]
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -132,12 +130,12 @@ class Gate:
             return
         state = scope["state"]
         address = state["address"] = caller_address(scope, self._forwarded_hops)
-        if rule is Access.OPEN or (rule is Access.OPERATIONS and is_within(address, self._operations_networks)):
+        if rule is Access.OPEN or (rule is Access.OPERATIONS and self._is_inside(scope, address)):
             return
         try:
             principal = await self._identify(scope, address)
         except RefusedError as error:
-            await self._refuse(error.reason, address)
+            await refuse(self._failures, error.reason, address)
         permission = Permission.OPERATIONS_READ if rule is Access.OPERATIONS else rule
         if isinstance(permission, Permission) and permission not in principal.permissions:
             AUTH_FAILURES.labels(Reason.NOT_PERMITTED).inc()
@@ -148,6 +146,14 @@ class Gate:
         except RateLimitedError as error:
             state["headers"] = error.headers
             raise
+
+    def _is_inside(self, scope: Scope, address: str) -> bool:
+        """Tell whether a call comes from where operations need no credentials."""
+        if self._operations_networks == ANYWHERE:
+            return True
+        if is_forwarded(scope) and not self._forwarded_hops:
+            return False  # the address is that of a proxy FORWARDED_HOPS does not know of: anybody may be behind it
+        return is_within(address, self._operations_networks)
 
     async def _identify(self, scope: Scope, address: str) -> Principal:
         """Return who calls. Raises RefusedError."""
@@ -162,7 +168,7 @@ class Gate:
                 self._failures.check(address)  # a flood of guesses is not handed on to the database
                 if not is_well_formed(credential):
                     raise RefusedError(Reason.CHECKSUM)
-            return _usable(await self._directory.by_digest(digest), address)
+            return usable(await self._directory.by_digest(digest), address)
         if credential.count(".") != 2:
             raise RefusedError(Reason.MALFORMED)
         return await self._identify_token(credential, address)
@@ -170,14 +176,14 @@ class Gate:
     async def _identify_token(self, token: str, address: str) -> Principal:
         match await self._tokens.verify(token):
             case KeyToken(key_id, scopes):
-                principal = _usable(await self._directory.by_key_id(key_id), address)
+                principal = usable(await self._directory.by_key_id(key_id), address)
                 if scopes is not None:
                     principal = replace(principal, permissions=principal.permissions & scopes)
                 return principal
             case SessionToken(session_id):
-                return _usable(await self._directory.by_session(session_id), address)
+                return usable(await self._directory.by_session(session_id), address)
             case OutsideToken(issuer, subject):
-                return _usable(await self._directory.by_identity(issuer, subject), address)
+                return usable(await self._directory.by_identity(issuer, subject), address)
 
     def _is_open_to(self, scope: Scope, address: str) -> bool:
         match self._open_access:
@@ -195,15 +201,6 @@ class Gate:
         """
         headers: Sequence[tuple[bytes, bytes]] = scope["headers"]
         return all(_host_of(value) in self._own_hosts for name, value in headers if name in (b"origin", b"host"))
-
-    async def _refuse(self, reason: Reason, address: str) -> None:
-        """Count, and answer 401, whatever the reason; 429 where there were too many."""
-        AUTH_FAILURES.labels(reason).inc()
-        log.info("auth.refused", reason=reason)
-        if reason is not Reason.MISSING:
-            self._failures.check(address)
-            await self._failures.count(address)
-        raise UnauthorizedError("valid credentials are required")
 
 
 def _host_of(value: bytes) -> str:
@@ -230,7 +227,7 @@ def _credential(scope: Scope) -> str | None:
     return None if key is None else key.strip().decode("latin-1")
 
 
-def _usable(grant: Grant, address: str) -> Principal:
+def usable(grant: Grant, address: str) -> Principal:
     """Return for whom a grant is, unless it is over or not for this address. Raises RefusedError."""
     if grant.expires_at is not None and grant.expires_at <= utc_now():
         raise RefusedError(Reason.EXPIRED_KEY)

@@ -44,6 +44,8 @@ auth_clients = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("disabled_at", DateTime(timezone=True)),
     UniqueConstraint("email"),
+    # Who has a role: asked before one is deleted, and before the last who may manage clients is disabled.
+    Index("ix_auth_clients_roles", "roles", postgresql_using="gin"),
     CheckConstraint("kind IN ('service', 'person')", name="kind"),
     CheckConstraint("(kind = 'person') = (email IS NOT NULL)", name="email"),
 )
@@ -107,6 +109,8 @@ auth_invitations = Table(
     Column("used_at", DateTime(timezone=True)),
     Column("revoked_at", DateTime(timezone=True)),
     UniqueConstraint("digest"),
+    # What is over is deleted.
+    Index("ix_auth_invitations_expires_at", "expires_at"),
 )
 
 auth_sessions = Table(
@@ -134,13 +138,16 @@ auth_refresh_tokens = Table(
     Column("spent_at", DateTime(timezone=True)),
     # Goes with its session.
     Index("ix_auth_refresh_tokens_session_id", "session_id"),
+    # What is over is deleted, while its session may go on.
+    Index("ix_auth_refresh_tokens_expires_at", "expires_at"),
 )
 
 auth_signing_keys = Table(
     "auth_signing_keys",
     metadata,
     Column("kid", Text, primary_key=True, comment="RFC 7638 thumbprint"),
-    Column("public_jwk", JSONB, nullable=False, comment="the public half only"),
+    # The thumbprint stays, so that an instance that was forgotten cannot bring back what has retired.
+    Column("public_jwk", JSONB, comment="the public half only; null once it has retired"),
     _created_at(),
     Column("retires_at", DateTime(timezone=True), comment="a newer key signs; after this nothing of it is accepted"),
 )
@@ -148,11 +155,13 @@ auth_signing_keys = Table(
 auth_number_rules = Table(
     "auth_number_rules",
     metadata,
+    Column("id", Uuid, nullable=False, comment="in the order in which they are listed; tells nothing of the number"),
     Column("prefix", Text, primary_key=True, comment="a number, or what numbers begin with: +1900"),
     Column("is_allowed", Boolean, nullable=False),
     Column("note", Text, nullable=False, server_default=""),
     Column("created_by", Text, nullable=False),
     _created_at(),
+    UniqueConstraint("id"),
 )
 
 auth_audit_log = Table(

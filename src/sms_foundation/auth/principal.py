@@ -4,6 +4,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from sms_foundation.auth.permissions import ALL, Permission, Permissions
 
@@ -21,7 +22,8 @@ class Principal:
 
     `credential` names the credential for people, without secret: `key sf_live_k3J9x2Qa`, `session 0192...`,
     `token of https://accounts.google.com`. `limit` is the client's own request limit as text (`100/1s`, `off`), None:
-    the default. `is_test`: what it sends goes to the simulated provider.
+    the default. `is_test`: what it sends goes to the simulated provider. `session_id` is a person's log-in, where the
+    credential is a token of ours.
     """
 
     client_id: str
@@ -30,6 +32,7 @@ class Principal:
     credential: str
     is_test: bool = False
     limit: str | None = None
+    session_id: UUID | None = None
 
     def may(self, permission: Permission) -> bool:
         return permission in self.permissions
@@ -77,4 +80,12 @@ def set_principal(state: MutableMapping[str, Any], principal: Principal) -> None
     """Note who makes a request, for routes, the log line and repetitions (`core.web.once`)."""
     state["principal"] = principal
     state["client_id"] = principal.client_id
+    # Who repeats a request: not the client alone, or a test key would be answered what a live one did, and whoever may
+    # not see content what was answered to those who may.
+    state["asker"] = (
+        "client",
+        principal.client_id,
+        principal.is_test,
+        Permission.MESSAGES_READ_CONTENT in principal.permissions,
+    )
     state["log"]["client_id"] = principal.client_id

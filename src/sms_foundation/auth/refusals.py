@@ -1,5 +1,6 @@
 """Why credentials are refused. The caller never learns which part was wrong; metrics and logs do."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from sms_foundation.core.errors import SmsFoundationError
@@ -56,6 +57,13 @@ class RateLimitedError(SmsFoundationError):
     status = 429
     code = "sms.rate_limited"
 
-    def __init__(self, message: str, *, retry_after_s: int, headers: Headers = ()) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: int,
+        headers: Headers = (),
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, details=details)
         self.headers = headers

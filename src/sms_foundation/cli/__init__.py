@@ -19,7 +19,14 @@ _COMMANDS = {
     "simulator": "A Twilio that runs here: send texts and statuses to the service.",
     "send": "Send a text through the running service and watch it go out.",
     "providers": "Show the providers: who gets messages, who does not and why.",
+    "clients": "Create, show, change and disable the services and people that may call.",
+    "keys": "Create, show, replace and revoke API keys.",
+    "invitations": "Invite people, and help those who have lost their password.",
+    "roles": "Show roles and permissions; make roles of your own.",
+    "numbers": "Say which numbers may be texted.",
+    "signing-keys": "Show and replace the keys that sign our tokens.",
     "reconcile": "Find what never reached us: statuses, texts, tenants.",
+    "audit": "Show who did what.",
     "dead": "Show and replay work that failed for good.",
 }
 
@@ -33,7 +40,8 @@ class _LazyGroup(TyperGroup):
     def get_command(self, _ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in _COMMANDS:
             return None
-        command = typer.main.get_command(importlib.import_module(f"sms_foundation.cli.{cmd_name}").commands)
+        module = importlib.import_module(f"sms_foundation.cli.{cmd_name.replace('-', '_')}")
+        command = typer.main.get_command(module.commands)
         command.name = cmd_name
         return command
 

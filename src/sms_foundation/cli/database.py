@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import structlog
 
-from sms_foundation.core.config import Settings
-from sms_foundation.core.db import Database, DatabaseUrl, explain_outage, is_outage, parse_database_url
-from sms_foundation.core.errors import StartupError
+from sms_foundation.core.config import Settings, load_settings
+from sms_foundation.core.db import Connection, Database, DatabaseUrl, explain_outage, is_outage, parse_database_url
+from sms_foundation.core.errors import SmsFoundationError, StartupError
 from sms_foundation.core.local_postgres import LocalPostgres, LocalPostgresError
 
 log = structlog.get_logger(__name__)
@@ -69,3 +69,19 @@ def ask_database(settings: Settings, action: Callable[[Database], Awaitable[T]])
 
     with open_database(settings) as url:
         return asyncio.run(run(url))
+
+
+def in_transaction(action: Callable[[Connection], Awaitable[T]]) -> T:
+    """Run `action` in a transaction on the database of the settings, and return its result.
+
+    Raises StartupError when the database cannot be reached, and with the reason for what `action` refuses to do.
+    """
+
+    async def run(database: Database) -> T:
+        async with database.transaction() as connection:
+            return await action(connection)
+
+    try:
+        return ask_database(load_settings(), run)
+    except SmsFoundationError as error:
+        raise StartupError(error.message) from None

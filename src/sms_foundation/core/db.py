@@ -238,6 +238,11 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, _OUTAGES)
 
 
+def is_broken_connection(error: BaseException) -> bool:
+    """Tell whether the connection broke; what was under way on it may have been done or not."""
+    return isinstance(error, _BROKEN_CONNECTIONS)
+
+
 def explain_outage(error: BaseException) -> str:
     """Say in one line why the database cannot be used, for logs and readiness; never contains credentials."""
     text = str(error).strip().splitlines()

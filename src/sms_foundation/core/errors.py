@@ -8,6 +8,8 @@
     ├── NotFoundError             404 sms.not_found
     ├── MethodNotAllowedError     405 sms.method_not_allowed
     ├── ConflictError             409 sms.conflict              not in the state this needs
+    │   └── RequestRunningError   409 sms.request_running       the same request, a moment earlier, has no answer yet
+    ├── IdempotencyError          422 sms.idempotency_conflict  the key stands for another request
     ├── PayloadTooLargeError      413 sms.payload_too_large
     ├── UnsupportedMediaError     415 sms.unsupported_media_type
     └── UnavailableError          503 sms.unavailable           try again later
@@ -91,6 +93,16 @@ class MethodNotAllowedError(SmsFoundationError):
 class ConflictError(SmsFoundationError):
     status = 409
     code = "sms.conflict"
+    log_level = logging.INFO
+
+
+class RequestRunningError(ConflictError):
+    code = "sms.request_running"
+
+
+class IdempotencyError(SmsFoundationError):
+    status = 422
+    code = "sms.idempotency_conflict"
     log_level = logging.INFO
 
 

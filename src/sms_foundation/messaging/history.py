@@ -19,7 +19,7 @@ _MESSAGE = {
     name: f"m.{name}"
     for name in (
         "conversation_seq direction from_number to_number message_content provider provider_message_id delivery_status "
-        "error_code error_message num_segments"
+        "error_code error_message num_segments is_test"
     ).split()
 } | {
     "message_id": "m.id",

@@ -6,7 +6,9 @@ MESSAGE_RECEIVED = "message_received"
 RECEIPT_UNMATCHED = "receipt_unmatched"
 # ref_id: the id of an outbound message whose turn it is to be sent; ordered per recipient and priority.
 SEND_MESSAGE = "send_message"
-# ref_id: the id of an outbound message that was scheduled; becomes SEND_MESSAGE when its time has come.
+# ref_id: the same for a message that was asked for with a test key: only the simulated provider gets it.
+SEND_TEST_MESSAGE = "send_test_message"
+# ref_id: the id of an outbound message that was scheduled; becomes one of these two when its time has come.
 RELEASE_MESSAGE = "release_message"
 # Recurring: the state of the providers, seen over time.
 TEND_PROVIDERS = "tend_providers"

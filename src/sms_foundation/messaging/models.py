@@ -137,7 +137,11 @@ sms_messages = Table(
     # What reconciliation asks for, and what retention forgets; both are null for nearly every row.
     Index("ix_sms_messages_poll_at", "poll_at", postgresql_where=text("poll_at IS NOT NULL")),
     Index("ix_sms_messages_redact_at", "redact_at", postgresql_where=text("redact_at IS NOT NULL")),
+    # The list of test messages alone, newest first: there may be few among many.
+    Index("ix_sms_messages_is_test", "id", postgresql_where=text("is_test")),
     CheckConstraint("direction IN ('inbound', 'outbound')", name="direction"),
+    # Who carries a message is written down before the call: so no test reaches a real provider, whatever we believe.
+    CheckConstraint("provider IS NULL OR is_test = (provider = 'simulated')", name="is_test"),
     CheckConstraint("direction = 'outbound' OR (provider IS NOT NULL AND from_number IS NOT NULL)", name="inbound"),
     CheckConstraint(f"language_detected {_LANGUAGES}", name="language_detected"),
     # Language and status are written after the insert: room for them on the same page.

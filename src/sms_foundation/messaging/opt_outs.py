@@ -20,7 +20,7 @@ _RECORD_OF_MESSAGES = """
 INSERT INTO sms_opt_outs (phone_number_canonical, sender, source, provider)
 SELECT DISTINCT c.phone_number_canonical, coalesce(m.from_number, ''), 'provider', m.provider
 FROM sms_messages AS m JOIN sms_conversations AS c ON c.id = m.conversation_id
-WHERE m.id = ANY($1)
+WHERE m.id = ANY($1) AND NOT m.is_test  -- where nobody was asked, nobody has said anything
 ON CONFLICT DO NOTHING
 """
 _MESSAGES_OF_REPORTS = """

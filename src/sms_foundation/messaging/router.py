@@ -9,12 +9,15 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from sms_foundation.core.db import Database
+from sms_foundation.auth.audit.content_reads import ContentReads
+from sms_foundation.auth.principal import actor_of
+from sms_foundation.core.db import Connection, Database
 from sms_foundation.core.errors import NotFoundError, ValidationError
 from sms_foundation.core.phone import spoken_address
 from sms_foundation.core.web.answers import in_utc, json_response
 from sms_foundation.core.web.errors import ErrorEnvelope
 from sms_foundation.core.web.guarded import GuardedRoute
+from sms_foundation.core.web.once import Once
 from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, document_query, encode_cursor, read_query
 from sms_foundation.messaging import facts, history
 from sms_foundation.messaging.history import ConversationFilter
@@ -27,6 +30,7 @@ from sms_foundation.messaging.schemas import (
     MessageDetail,
     PageQuery,
 )
+from sms_foundation.messaging.visibility import is_content_hidden, show
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorEnvelope, "description": "A parameter or field is wrong; `details.fields` names each"},
@@ -55,8 +59,8 @@ Filter = Annotated[str | None, Query(max_length=200, pattern=_STORABLE, descript
 _LARGEST_SEQ = 2**63 - 1
 
 
-def history_router(database: Database, *, default_region: str) -> APIRouter:
-    """Return the routes of the history API."""
+def history_router(database: Database, once: Once, reads: ContentReads, *, default_region: str) -> APIRouter:
+    """Return the routes of the history API; `reads` notes who saw what messages say."""
     router = APIRouter(tags=["history"], responses=_ERRORS, route_class=GuardedRoute)
 
     @router.get(
@@ -81,10 +85,15 @@ def history_router(database: Database, *, default_region: str) -> APIRouter:
             )
         if not rows:
             raise NotFoundError("no conversation with this number")
-        return json_response(_conversation_page(rows, before_seq=before_seq, offset=skip, limit=query.limit))
+        is_hidden = is_content_hidden(request.scope)
+        if not is_hidden:
+            await reads.note(actor_of(request.scope), "conversation", rows[0]["id"])
+        page = _conversation_page(rows, before_seq=before_seq, offset=skip, limit=query.limit)
+        return json_response(show(page, is_hidden=is_hidden))
 
     @router.get("/conversations", response_model=ConversationList, summary="List conversations")
     async def list_conversations(
+        request: Request,
         limit: Limit = 20,
         cursor: Cursor = None,
         tenant_id: Filter = None,
@@ -105,7 +114,11 @@ def history_router(database: Database, *, default_region: str) -> APIRouter:
         after = None if cursor is None else _list_key(cursor)
         async with database.connection() as connection:
             rows = await history.list_conversations(connection, wanted, after=after, limit=limit)
-        items = [_conversation(row) for row in rows]
+        is_hidden = is_content_hidden(request.scope)
+        if rows and not is_hidden:  # whole numbers
+            which = {"count": len(rows), "first": rows[0]["id"], "last": rows[-1]["id"]}
+            await reads.note(actor_of(request.scope), "conversations", "list", which)
+        items = [show(_conversation(row), is_hidden=is_hidden) for row in rows]
         following = _list_cursor(rows[-1]) if len(rows) == limit else None
         return json_response({"conversations": items, "limit": limit, "next_cursor": following})
 
@@ -115,15 +128,18 @@ def history_router(database: Database, *, default_region: str) -> APIRouter:
         responses={**_NOT_FOUND, 422: {"model": ErrorEnvelope, "description": "The body is not JSON"}},
         summary="File a conversation",
     )
-    async def patch_conversation(phone_number: PhoneNumber, patch: ConversationPatch) -> Response:
+    async def patch_conversation(request: Request, phone_number: PhoneNumber, patch: ConversationPatch) -> Response:
         """Set workflow and status; fields that are left out stay, null clears. Repeating it changes nothing more."""
         phone = spoken_address(phone_number, default_region)
         changes = patch.model_dump(exclude_unset=True)
-        async with database.transaction() as connection:
+
+        async def file(connection: Connection) -> Response:
             if not await facts.patch_conversation(connection, phone=phone, changes=changes):
                 raise NotFoundError("no conversation with this number")
             rows = await history.find_page(connection, phone=phone, before_seq=None, offset=0, limit=1)
-        return json_response(_conversation(rows[0]))
+            return json_response(show(_conversation(rows[0]), is_hidden=is_content_hidden(request.scope)))
+
+        return await once.run(request, file)
 
     @router.get(
         "/messages/{id}",
@@ -142,8 +158,12 @@ def history_router(database: Database, *, default_region: str) -> APIRouter:
             found = await history.find_message(connection, message_id=_as_uuid(id), provider_message_id=id)
         if found is None:
             raise NotFoundError("no message with this id")
-        request.scope["state"]["log"]["message_id"] = str(found[0]["message_id"])
-        return json_response(_message_detail(*found))
+        message_id = found[0]["message_id"]
+        request.scope["state"]["log"]["message_id"] = str(message_id)
+        is_hidden = is_content_hidden(request.scope)
+        if not is_hidden:
+            await reads.note(actor_of(request.scope), "message", message_id)
+        return json_response(show(_message_detail(*found), is_hidden=is_hidden))
 
     return router
 
@@ -230,6 +250,7 @@ def _message(row: asyncpg.Record) -> dict[str, Any]:
         "error_message": row["error_message"],
         "num_segments": row["num_segments"],
         "media": orjson.Fragment(row["media"]),
+        "is_test": row["is_test"],
         "language_detected": row["message_language"],
         "language_confidence": row["message_language_confidence"],
         "created_at": created_at,

@@ -15,6 +15,13 @@ Label = Annotated[
 Status = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_-]{0,31}$")]
 
 
+HIDDEN = (
+    "true without `messages:read_content`: texts, media, raw payloads and the provider's words are left out, and of "
+    "phone numbers all but the last four digits (`***0123`)"
+)
+IS_TEST = "Asked for with a test key: the simulated provider has it, nobody gets it"
+
+
 class MediaItem(BaseModel):
     """One attachment."""
 
@@ -33,15 +40,21 @@ class MessageSummary(BaseModel):
         description="Sender as the provider wrote it; outbound: null until one was chosen", examples=["+14155550123"]
     )
     to_number: str = Field(description="Recipient as the provider wrote it", examples=["+15005550006"])
-    message_content: str = Field(description="The text; empty for a bare picture", examples=["Hola, no hay agua"])
-    content: str = Field(description="Same as `message_content`", examples=["Hola, no hay agua"])
+    message_content: str | None = Field(
+        description="The text; empty for a bare picture, null when hidden", examples=["Hola, no hay agua"]
+    )
+    content: str | None = Field(description="Same as `message_content`", examples=["Hola, no hay agua"])
     provider: str | None = Field(description="Who carried it; outbound: null until one was chosen", examples=["twilio"])
     twilio_sid: str | None = Field(description="The provider's id of the message", examples=["SM" + "0" * 32])
     delivery_status: MessageStatus = Field(description="How far it is; never moves back", examples=["received"])
     error_code: str | None = Field(description="The provider's error code, the first one reported", examples=["30003"])
-    error_message: str | None = Field(description="The provider's words for it", examples=["Unknown destination"])
+    error_message: str | None = Field(
+        description="The provider's words for it; null when hidden: they may quote the text",
+        examples=["Unknown destination"],
+    )
     num_segments: int = Field(description="Segments as billed", ge=0, examples=[1])
-    media: list[MediaItem] = Field(description="Attachments, in the provider's order")
+    media: list[MediaItem] = Field(description="Attachments, in the provider's order; none when hidden")
+    is_test: bool = Field(description=IS_TEST, examples=[False])
     language_detected: Language | None = Field(
         description="Language of this message; null until recognised", examples=["es"]
     )
@@ -75,6 +88,7 @@ class ConversationSummary(BaseModel):
     last_message_at: datetime | None = Field(description="When the newest message came, UTC; null without any")
     message_count: int = Field(ge=0, description="Messages in both directions", examples=[3])
     created_at: datetime = Field(description="When the first message came, UTC")
+    content_hidden: bool = Field(description=HIDDEN, examples=[False])
 
 
 class ConversationPage(ConversationSummary):
@@ -139,7 +153,8 @@ class StatusEvent(BaseModel):
     error_code: str | None = Field(description="The provider's error code", examples=["30003"])
     error_message: str | None = Field(description="The provider's words for it", examples=["Unknown destination"])
     raw_webhook_data: dict[str, JsonValue] | None = Field(
-        description="Every parameter as received; null for a step of our own", examples=[{"MessageStatus": "delivered"}]
+        description="Every parameter as received; null for a step of our own, and when hidden",
+        examples=[{"MessageStatus": "delivered"}],
     )
     created_at: datetime = Field(description="When it arrived, UTC")
 
@@ -156,6 +171,7 @@ class MessageDetail(MessageSummary):
     status_events: list[StatusEvent] = Field(description="Every status callback and step of our own, in order")
     raw_webhook_data: dict[str, JsonValue] | None = Field(
         description="Every parameter as received. A repeated name holds a list; bytes that no JSON text can hold are "
-        '`{"base64": "..."}`',
+        '`{"base64": "..."}`. Null when hidden',
         examples=[{"From": "+14155550123", "Body": "Hola, no hay agua", "NumMedia": ["0", "0"]}],
     )
+    content_hidden: bool = Field(description=HIDDEN, examples=[False])

@@ -111,13 +111,16 @@ class OutboundSms:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendReceipt:
     """The provider has the message. `status` is how far it is there, never further than SENT unless the provider says
-    so; None for segments or price: not told (yet). `raw` is the response as a JSON object, for people."""
+    so; None for segments or price: not told (yet). `error_code`, `error_message`: why it came to a bad end already.
+    `raw` is the response as a JSON object, for people."""
 
     provider_message_id: str
     event_status: str
     status: MessageStatus
     num_segments: int | None = None
     price: Price | None = None
+    error_code: str | None = None
+    error_message: str | None = None
     raw: str = field(default="{}", repr=False)
 
 
@@ -172,7 +175,7 @@ class Provider(Protocol):
 
     @property
     def kind(self) -> str:
-        """The dialect: `twilio`, `messagebird`, `vonage`, `telnyx`, `http`."""
+        """The dialect: `twilio`, `messagebird`, `vonage`, `telnyx`, `http`; or `simulated`, which is none."""
 
     @property
     def webhook_shape(self) -> WebhookShape: ...

@@ -17,6 +17,7 @@ from sms_foundation.core.http import create_http_client
 from sms_foundation.providers.base import Provider
 from sms_foundation.providers.generic.adapter import GenericConfig, GenericProvider
 from sms_foundation.providers.messagebird.adapter import MessageBirdConfig, MessageBirdProvider
+from sms_foundation.providers.simulated.adapter import SIMULATED
 from sms_foundation.providers.telnyx.adapter import TelnyxConfig, TelnyxProvider
 from sms_foundation.providers.twilio.adapter import TwilioConfig, TwilioProvider
 from sms_foundation.providers.vonage.adapter import VonageConfig, VonageProvider
@@ -61,6 +62,8 @@ def parse_provider_configs(text: str, *, variables: Mapping[str, str]) -> tuple[
         except _ConfigError as error:
             problems += (f"{_label(index, entry)}: {problem}" for problem in error.problems)
     problems += _repeated_names(entries)
+    if any(config.name == SIMULATED for config in configs):
+        problems.append(f"{SIMULATED} is not a name to give: test messages go there")
     if problems:
         raise ValueError("; ".join(problems))
     return tuple(configs)

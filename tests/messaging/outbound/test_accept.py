@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from sms_foundation.core.config import Settings
-from sms_foundation.core.db import Database, DatabaseUrl, is_outage
+from sms_foundation.core.db import Database, DatabaseUrl, is_outage, retry_races
 from sms_foundation.core.work.queue import Priority
 from sms_foundation.messaging.outbound.accept import (
     CONFLICT,
@@ -63,6 +63,16 @@ def request(content: str = "Hello", **changes: Any) -> SendRequest:
 def accepted(outcome: Outcome) -> Accepted:
     assert isinstance(outcome, Accepted)
     return outcome
+
+
+async def accept_all(acceptor: MessageAcceptor, database: Database, requests: Sequence[SendRequest]) -> list[Outcome]:
+    """Store all in one transaction, as often as it loses a race."""
+
+    async def attempt() -> list[Outcome]:
+        async with database.transaction() as connection:
+            return await acceptor.accept_all(connection, requests)
+
+    return await retry_races(attempt)
 
 
 async def messages(database: Database) -> list[asyncpg.Record]:
@@ -303,7 +313,7 @@ class TestOrder:
 
     async def test_one_batch_keeps_its_order(self, acceptor: MessageAcceptor, database: Database) -> None:
         contents = [str(number) for number in range(100)]
-        await acceptor.accept_all([request(content) for content in contents])
+        await accept_all(acceptor, database, [request(content) for content in contents])
         stored = await messages(database)
         assert [row["message_content"] for row in stored] == contents
         assert [row["work_id"] for row in stored] == sorted(row["work_id"] for row in stored)
@@ -311,8 +321,10 @@ class TestOrder:
 
 class TestAcceptAll:
     async def test_a_thousand_in_one_transaction(self, acceptor: MessageAcceptor, database: Database) -> None:
-        outcomes = await acceptor.accept_all(
-            [request(str(number), recipient=f"+1415555{number % 700:04d}") for number in range(1000)]
+        outcomes = await accept_all(
+            acceptor,
+            database,
+            [request(str(number), recipient=f"+1415555{number % 700:04d}") for number in range(1000)],
         )
         stored = {row["id"]: row for row in await messages(database)}
         assert len(stored) == 1000
@@ -326,7 +338,7 @@ class TestAcceptAll:
     ) -> None:
         await refuse_content(database, "poison")
         with pytest.raises(asyncpg.CheckViolationError):
-            await acceptor.accept_all([request(content) for content in ("one", "poison", "two")])
+            await accept_all(acceptor, database, [request(content) for content in ("one", "poison", "two")])
         assert await messages(database) == []
         assert not await database.pool.fetchval("SELECT count(*) FROM work")
         assert not await database.pool.fetchval("SELECT count(*) FROM sms_conversations")
@@ -334,13 +346,15 @@ class TestAcceptAll:
     async def test_repeated_keys_within_it_make_one_message(
         self, acceptor: MessageAcceptor, database: Database
     ) -> None:
-        first, again, other, alone = await acceptor.accept_all(
+        first, again, other, alone = await accept_all(
+            acceptor,
+            database,
             [
                 request("one", idempotency_key="k"),
                 request("one", idempotency_key="k"),
                 request("two", idempotency_key="k"),
                 request("one"),
-            ]
+            ],
         )
         assert accepted(again).is_replay
         assert accepted(again).message_id == accepted(first).message_id
@@ -355,8 +369,10 @@ class TestAcceptAll:
         async with two_processes(database_url, settings) as acceptors:
             await asyncio.gather(
                 *(
-                    acceptors[number % 2].accept_all(
-                        [request(f"{number}", recipient=phone) for phone in (phones if number % 3 else phones[::-1])]
+                    accept_all(
+                        acceptors[number % 2],
+                        database,
+                        [request(f"{number}", recipient=phone) for phone in (phones if number % 3 else phones[::-1])],
                     )
                     for number in range(8)
                 )
@@ -366,5 +382,17 @@ class TestAcceptAll:
             "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         )
 
-    async def test_nothing_at_all_is_nothing(self, acceptor: MessageAcceptor) -> None:
-        assert await acceptor.accept_all([]) == []
+    async def test_an_error_of_the_caller_takes_all_with_it(
+        self, acceptor: MessageAcceptor, database: Database
+    ) -> None:
+        async def fail_afterwards() -> None:
+            async with database.transaction() as connection:
+                await acceptor.accept_all(connection, [request("one")])
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await fail_afterwards()
+        assert await messages(database) == []
+
+    async def test_nothing_at_all_is_nothing(self, acceptor: MessageAcceptor, database: Database) -> None:
+        assert await accept_all(acceptor, database, []) == []

@@ -18,6 +18,7 @@ from sms_foundation.core.ids import new_id
 from sms_foundation.core.web.pagination import encode_cursor
 from sms_foundation.messaging.outbound.schemas import SmsDetail, SmsList
 from sms_foundation.providers.twilio.signature import sign
+from tests.support.access import bearer, make_client, make_key
 from tests.support.api import Json, refused
 from tests.support.service import (
     BASE_URL,
@@ -55,9 +56,11 @@ async def sending(account: TwilioAccount, database_url: DatabaseUrl, database: D
         yield service
 
 
-async def accept(api: httpx.AsyncClient, message: str = "Hello", *, client: str = "internal", **changes: object) -> str:
+async def accept(
+    api: httpx.AsyncClient, message: str = "Hello", *, headers: dict[str, str] | None = None, **changes: object
+) -> str:
     body = {"to": TENANT_PHONE, "message": message, **changes}
-    response = await api.post("/v1/sms/send", json=body, headers={"X-Client-ID": client})
+    response = await api.post("/v1/sms/send", json=body, headers=headers)
     assert response.status_code == 202, response.text
     return str(response.json()["request_id"])
 
@@ -134,7 +137,7 @@ class TestFind:
             "num_segments": 2,
             "encoding": "GSM-7",
             "direction": "outbound",
-            "client_id": "internal",
+            "client_id": "local",
             "priority": "normal",
             "metadata": {"case": "1"},
             "media_urls": ["https://example.com/1"],
@@ -206,7 +209,7 @@ class TestListMessages:
         api = service.client
         await service.text("SM1", "in")
         await accept(api, "out")
-        await accept(api, "rent", client="rent")
+        await accept(api, "rent", headers=bearer(await make_key(database, await make_client(database, "rent"))))
         await accept(api, "other phone", to="+14155550199")
         await database.pool.execute(
             "UPDATE sms_messages SET delivery_status = 'failed', provider = 'telnyx' WHERE message_content = 'rent'"

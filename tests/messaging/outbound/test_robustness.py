@@ -86,7 +86,7 @@ class TestWithoutProviders:
     async def test_messages_wait_for_a_process_that_has_one(
         self, database: Database, database_url: DatabaseUrl
     ) -> None:
-        settings = make_settings(app_env="development", internal_api_token="t")
+        settings = make_settings(app_env="development")
         (id_,) = await accept(database, request())
         async with running_service(settings, database_url, database):
             await asyncio.sleep(0.5)
@@ -200,9 +200,7 @@ class TestRatesAway:
     async def test_of_redis_leave_the_messages_waiting(self, database: Database, database_url: DatabaseUrl) -> None:
         (id_,) = await accept(database, request())
         async with http_providers(a := HttpProvider("a", {"rate_per_s": 50})):
-            settings = make_settings(
-                redis_url="redis://127.0.0.1:9/0", providers=orjson.dumps([a.entry]).decode(), internal_api_token="t"
-            )
+            settings = make_settings(redis_url="redis://127.0.0.1:9/0", providers=orjson.dumps([a.entry]).decode())
             async with running_service(settings, database_url, database):
 
                 async def was_looked_at() -> bool:

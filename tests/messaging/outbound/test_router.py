@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from sms_foundation.auth.keys.format import generate_key
 from sms_foundation.core.config import LOCAL_PHONE_NUMBER, Settings
 from sms_foundation.core.db import Database, DatabaseUrl, parse_database_url
 from sms_foundation.core.segments import count_segments
 from sms_foundation.messaging.outbound.schemas import BatchAnswer, PreviewAnswer, SendAnswer
+from tests.support.access import bearer, make_client, make_key
 from tests.support.api import Json, refused
 from tests.support.service import TENANT_PHONE, Service, make_settings, running_service
 from tests.support.tcp_gate import TcpGate
@@ -72,6 +74,11 @@ async def count(database: Database) -> int:
     return int(await database.pool.fetchval("SELECT count(*) FROM sms_messages"))
 
 
+async def headers_of(database: Database, client: str) -> dict[str, str]:
+    """The credentials of a new client with this name."""
+    return bearer(await make_key(database, await make_client(database, client)))
+
+
 async def send(api: httpx.AsyncClient, headers: dict[str, str] | None = None, **changes: object) -> httpx.Response:
     return await api.post("/v1/sms/send", json=HELLO | changes, headers=headers)
 
@@ -90,10 +97,11 @@ class TestSend:
             "twilio_sid": None,
             "num_segments": 1,
             "encoding": "UCS-2",
+            "is_test": False,
         }
         assert (row["message_content"], row["client_id"], row["delivery_status"]) == (
             "¡Hola! 🙂",
-            "internal",
+            "local",
             "accepted",
         )
 
@@ -143,11 +151,11 @@ class TestSend:
                 "colour": "red",
                 "expires_at": "2020-01-01T00:00:00Z",
             },
-            headers={"X-Client-ID": "Not A Name", "Idempotency-Key": "not a key"},
+            headers={"Idempotency-Key": "not a key"},
         )
         error = refused(response, 400, "sms.validation_error")
         named = {each["field"]: each["message"] for each in error["details"]["fields"]}
-        assert set(named) == {"to", "body", "priority", "colour", "expires_at", "X-Client-ID", "Idempotency-Key"}
+        assert set(named) == {"to", "body", "priority", "colour", "expires_at", "Idempotency-Key"}
         assert named["to"] == "is not a phone number; write it as +14155550123"
         assert all(field in error["message"] for field in named)
         assert await count(database) == 0
@@ -252,9 +260,9 @@ class TestSend:
 class TestAccess:
     @pytest.fixture
     def settings(self) -> Settings:
-        return make_settings(work_in_process=False, internal_api_token="secret")
+        return make_settings(work_in_process=False, open_access=False)
 
-    async def test_every_route_asks_for_the_token(self, api: httpx.AsyncClient, database: Database) -> None:
+    async def test_every_route_asks_for_credentials(self, api: httpx.AsyncClient, database: Database) -> None:
         id_ = "01a1f942-d8ca-72d7-8729-30bcf12788d0"
         for method, path in [
             ("POST", "/v1/sms/send"),
@@ -269,11 +277,11 @@ class TestAccess:
             ("POST", "/api/sms"),
             ("POST", "/messages/send"),
         ]:
-            for headers in ({}, {"Authorization": "Bearer wrong"}):
+            for headers in ({}, {"Authorization": "Bearer wrong"}, bearer(generate_key(is_test=False).text)):
                 response = await api.request(method, path, json=HELLO, headers=headers)
                 refused(response, 401, "sms.unauthorized")
         assert await count(database) == 0
-        accepted(await send(api, {"Authorization": "Bearer secret"}))
+        accepted(await send(api, await headers_of(database, "rent")))
 
 
 class TestIdempotency:
@@ -323,11 +331,12 @@ class TestIdempotency:
         assert await count(database) == 1
 
     async def test_keys_are_a_clients_own(self, api: httpx.AsyncClient, database: Database) -> None:
-        for client in ({}, {"X-Client-ID": "rent"}, {"X-Client-ID": "maintenance"}):
+        rent, maintenance = [await headers_of(database, client) for client in ("rent", "maintenance")]
+        for client in ({}, rent, maintenance):
             assert "x-idempotent-replayed" not in (await send(api, client, idempotency_key="k")).headers
-        assert "x-idempotent-replayed" in (await send(api, {"X-Client-ID": "rent"}, idempotency_key="k")).headers
+        assert "x-idempotent-replayed" in (await send(api, rent, idempotency_key="k")).headers
         clients = await database.pool.fetch("SELECT client_id FROM sms_messages ORDER BY 1")
-        assert [row[0] for row in clients] == ["internal", "maintenance", "rent"]
+        assert [row[0] for row in clients] == ["local", "maintenance", "rent"]
 
     async def test_repetition_after_the_message_went_out_sends_nothing(
         self, sending: Service, account: TwilioAccount
@@ -442,18 +451,23 @@ class TestBatch:
             refused(await api.post("/v1/sms/send/batch", json=wrong), 400, "sms.validation_error", "messages")
         assert await count(database) == 0
 
-    async def test_key_for_all_of_them_is_refused_rather_than_passed_over(
-        self, api: httpx.AsyncClient, database: Database
-    ) -> None:
-        response = await api.post("/v1/sms/send/batch", json={"messages": [HELLO]}, headers={"Idempotency-Key": "k"})
-        refused(response, 400, "sms.validation_error", "Idempotency-Key")
-        assert await count(database) == 0
+    async def test_key_for_all_of_them_makes_them_once(self, api: httpx.AsyncClient, database: Database) -> None:
+        batch = {"messages": [HELLO, HELLO, {"to": "nobody", "message": "?"}]}
+        first, again = [
+            await api.post("/v1/sms/send/batch", json=batch, headers={"Idempotency-Key": "k"}) for _ in range(2)
+        ]
+        assert first.status_code == again.status_code == 202
+        assert again.content == first.content
+        assert again.headers["x-idempotent-replayed"] == "true"
+        assert await count(database) == 2
+        other = await api.post("/v1/sms/send/batch", json={"messages": [HELLO]}, headers={"Idempotency-Key": "k"})
+        refused(other, 422, "sms.idempotency_conflict")
+        assert await count(database) == 2
 
     async def test_client_is_that_of_the_request(self, api: httpx.AsyncClient, database: Database) -> None:
-        await api.post("/v1/sms/send/batch", json={"messages": [HELLO]}, headers={"X-Client-ID": "rent"})
+        rent = await headers_of(database, "rent")
+        await api.post("/v1/sms/send/batch", json={"messages": [HELLO]}, headers=rent | {"X-Client-ID": "another"})
         assert await database.pool.fetchval("SELECT client_id FROM sms_messages") == "rent"
-        response = await api.post("/v1/sms/send/batch", json={"messages": [HELLO]}, headers={"X-Client-ID": "?"})
-        refused(response, 400, "sms.validation_error", "X-Client-ID")
 
     async def test_all_of_them_are_sent_in_order(self, sending: Service, account: TwilioAccount) -> None:
         await self.batch(sending.client, *(HELLO | {"message": str(number)} for number in range(10)))
@@ -602,9 +616,10 @@ class TestHostileRequests:
 
     async def test_no_header_is_a_500(self, api: httpx.AsyncClient) -> None:
         for value in (b"\xff", b"a\tb", b"", b"a" * 300, b"\xe2\x80\x9c"):
-            for name in (b"X-Client-ID", b"Idempotency-Key"):
-                response = await api.post("/v1/sms/send", json=HELLO, headers=[(name, value)])
-                refused(response, 400, "sms.validation_error", name.decode())
+            response = await api.post("/v1/sms/send", json=HELLO, headers=[(b"Idempotency-Key", value)])
+            refused(response, 400, "sms.validation_error", "Idempotency-Key")
+            for name in (b"Authorization", b"X-API-Key"):
+                refused(await api.post("/v1/sms/send", json=HELLO, headers=[(name, value)]), 401, "sms.unauthorized")
             accepted(await api.post("/v1/sms/send", json=HELLO, headers=[(b"Prefer", value)]))
 
 

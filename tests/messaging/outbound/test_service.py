@@ -1,19 +1,24 @@
 """Waiting for a provider's word, whichever process gets it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from sms_foundation.auth.limits.limiter import Limiter
+from sms_foundation.auth.limits.meter import Meter
+from sms_foundation.auth.numbers.current import CurrentRules
 from sms_foundation.core.config import LOCAL_PHONE_NUMBER, Settings
 from sms_foundation.core.db import Database
-from sms_foundation.core.errors import ValidationError
+from sms_foundation.core.errors import IdempotencyError, SmsFoundationError, ValidationError
 from sms_foundation.core.ids import new_id
+from sms_foundation.core.rates.postgres import PostgresRates
 from sms_foundation.messaging.outbound.accept import Accepted, MessageAcceptor
-from sms_foundation.messaging.outbound.errors import ExternalFailedError, IdempotencyError, RefusedError
+from sms_foundation.messaging.outbound.errors import ExternalFailedError, RefusedError
+from sms_foundation.messaging.outbound.recipients import Recipients
 from sms_foundation.messaging.outbound.requests import SendBody, SendingLimits
 from sms_foundation.messaging.outbound.service import Progress, SendingService
 from sms_foundation.providers.base import MessageStatus
@@ -30,8 +35,11 @@ def settings() -> Settings:
 @pytest.fixture
 async def sending(database: Database) -> AsyncIterator[SendingService]:
     acceptor = MessageAcceptor(database, timeout_s=10, on_accepted=lambda: None)
-    yield SendingService(database, acceptor, LIMITS, wake=lambda: None)
+    rules, meter = CurrentRules(database), Meter(PostgresRates(database))
+    recipients = Recipients(rules, Limiter(meter, client_limit="off", number_limit="off"))
+    yield SendingService(database, acceptor, LIMITS, recipients, wake=lambda: None)
     await acceptor.close()
+    await rules.close()
 
 
 def body(message: str = "Hello", **changes: object) -> SendBody:
@@ -67,6 +75,15 @@ async def within_seconds(waiting: Coroutine[Any, Any, Progress]) -> Progress:
         return await waiting
 
 
+async def accept_batch(
+    sending: SendingService, database: Database, bodies: Sequence[SendBody]
+) -> list[Accepted | SmsFoundationError]:
+    """Accept many in a transaction, as the route does."""
+    checked = await sending.check_batch(bodies, client_id="client")
+    async with database.transaction() as connection:
+        return checked.answers(await sending.accept_batch(connection, checked))
+
+
 class TestAcceptMessage:
     async def test_key_that_means_something_else_is_an_error(self, sending: SendingService) -> None:
         await sending.accept_message(body(), client_id="client", idempotency_key="k")
@@ -96,13 +113,14 @@ class TestAcceptMessage:
 
 class TestAcceptBatch:
     async def test_answers_are_in_the_order_asked(self, sending: SendingService, database: Database) -> None:
-        first, second = await sending.accept_batch([body("1"), body("2", to="+14155550199")], client_id="client")
+        first, second = await accept_batch(sending, database, [body("1"), body("2", to="+14155550199")])
         assert isinstance(first, Accepted)
         assert isinstance(second, Accepted)
         mine = str(first.conversation_id)
-        answers = await sending.accept_batch(
+        answers = await accept_batch(
+            sending,
+            database,
             [body("3", conversation_id=mine), body("4", to="+14155550199", conversation_id=mine), body("5")] * 2,
-            client_id="client",
         )
         assert [type(each) for each in answers] == [Accepted, ValidationError, Accepted] * 2
         ids = [each.message_id for each in answers if isinstance(each, Accepted)]

@@ -33,8 +33,12 @@ def generate_key(*, is_test: bool) -> NewKey:
     identifier = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
     prefix = f"sf_{'test' if is_test else 'live'}_{identifier}"
     start = f"{prefix}_{_base62(secrets.randbits(256), _SECRET_LENGTH)}"
-    text = start + _checksum(start)
-    return NewKey(text, prefix, digest_of(text))
+    return as_new_key(start + _checksum(start))
+
+
+def as_new_key(text: str) -> NewKey:
+    """Return a well-formed key that was made elsewhere, as one to be stored."""
+    return NewKey(text, prefix_of(text), digest_of(text))
 
 
 def is_well_formed(text: str) -> bool:

@@ -1,1 +1,4 @@
-"""Which numbers may be texted: allowed and denied ones, whole or by how they begin."""
+"""Which numbers may be texted: an allowlist and a denylist of numbers and of what numbers begin with.
+
+Owns `auth_number_rules`. Enter through `current.CurrentRules` to ask, through `service` to change; `matching` decides.
+"""

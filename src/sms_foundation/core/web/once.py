@@ -75,6 +75,11 @@ class Once:
         self._database = database
         self._keep = timedelta(hours=keep_hours)
 
+    @staticmethod
+    def is_named(request: Request) -> bool:
+        """Tell whether a request has an Idempotency-Key: one that changes nothing need not be run otherwise."""
+        return "idempotency-key" in request.headers
+
     async def run(self, request: Request, change: Change) -> Response:
         """Return what `change` answers, after its commit; or what it answered when it was asked for before.
 

@@ -19,6 +19,26 @@ _REFUSALS = {
     "403": "These credentials do not allow it",
     "429": "Too many requests; `Retry-After` says when to come back, the `RateLimit-*` headers how much is left",
 }
+_LIMIT_HEADERS = {
+    "Retry-After": "Seconds until it passes, if nobody else comes meanwhile",
+    "RateLimit-Limit": "What this client may do per window; this and the next three come with every answer",
+    "RateLimit-Remaining": "What it may do now",
+    "RateLimit-Reset": "Seconds until everything is back",
+    "RateLimit-Policy": "The limit and its window in seconds, such as `6000;w=60`",
+}
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Your name for this request, not to be guessed: a UUID. Repeating it within IDEMPOTENCY_HOURS does "
+    "nothing twice, and is answered as the first was, with `X-Idempotent-Replayed: true`",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=-]{1,255}$"},
+}
+_REPETITIONS = {
+    "409": "The same request is still running: come back after `Retry-After`",
+    "422": "The Idempotency-Key was used for another request",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,7 @@ def document_api(
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes, description=description)
             _drop_framework_errors(schema)
             _declare_access(schema, demands)
+            _declare_repetitions(schema)
             schema["paths"] = {**extra_paths, **schema["paths"]}
             app.openapi_schema = schema
         return app.openapi_schema
@@ -68,6 +89,27 @@ def _declare_access(schema: dict[str, Any], demands: Demands) -> None:
                 operation["x-permission"] = demand.permission
             operation["description"] = f"{operation.get('description', '')}\n\n{demand.words}".strip()
             for status, text in _REFUSALS.items():
+                operation["responses"].setdefault(status, {"description": text, "content": _ENVELOPE})
+            operation["responses"]["429"].setdefault("headers", _describe_headers())
+
+
+def _describe_headers() -> dict[str, Any]:
+    return {
+        name: {"description": text, "schema": {"type": "string" if name == "RateLimit-Policy" else "integer"}}
+        for name, text in _LIMIT_HEADERS.items()
+    }
+
+
+def _declare_repetitions(schema: dict[str, Any]) -> None:
+    """Show the Idempotency-Key on every operation that changes something, unless it says more about it itself."""
+    for operations in schema["paths"].values():
+        for method in operations.keys() & {"post", "patch"}:
+            operation = operations[method]
+            parameters = operation.setdefault("parameters", [])
+            if any(each["name"] == _IDEMPOTENCY_KEY["name"] for each in parameters):
+                continue
+            parameters.append(_IDEMPOTENCY_KEY)
+            for status, text in _REPETITIONS.items():
                 operation["responses"].setdefault(status, {"description": text, "content": _ENVELOPE})
 
 

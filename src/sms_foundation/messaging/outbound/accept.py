@@ -14,12 +14,13 @@ import orjson
 
 from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import monotonic, utc_now
-from sms_foundation.core.db import Database, is_outage, retry_races
+from sms_foundation.core.db import Connection, Database, is_outage, retry_races
 from sms_foundation.core.ids import new_id
 from sms_foundation.core.segments import Encoding
 from sms_foundation.core.work.queue import Priority
-from sms_foundation.messaging.jobs import RELEASE_MESSAGE, SEND_MESSAGE
+from sms_foundation.messaging.jobs import RELEASE_MESSAGE
 from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, MESSAGES_ACCEPTED, STORE_SECONDS
+from sms_foundation.messaging.outbound.lines import sql_order_key, sql_send_kind
 
 _MAX_BATCH = 32
 _batch_size = COMMIT_BATCH_SIZE.labels("outbound")
@@ -29,14 +30,14 @@ _store_seconds = STORE_SECONDS.labels("outbound")
 # after that: so ids of one recipient are in the order of their commits, which is the order they are sent in. ORDER BY
 # makes sure of it: the sort has to see every locked conversation before the first id is drawn.
 # A message for later has no place in that order yet; it is released into it when its time has come.
-_ACCEPT = """
+_ACCEPT = f"""
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
                          $9::text[], $10::text[], $11::bytea[], $12::text[], $13::int[], $14::text[],
-                         $15::timestamptz[], $16::timestamptz[], $17::text[], $18::timestamptz[])
+                         $15::timestamptz[], $16::timestamptz[], $17::text[], $18::timestamptz[], $19::boolean[])
         WITH ORDINALITY AS t(id, conversation_id, phone, sender, content, media, encoding, num_segments, client_id,
                              idempotency_key, digest, metadata, priority, provider, send_at, expires_at, retention,
-                             accepted_at, position)
+                             accepted_at, is_test, position)
 ), known AS MATERIALIZED (
     SELECT i.id AS asked_id, m.id, m.conversation_id, m.created_at, m.request_digest
     FROM input AS i
@@ -63,22 +64,26 @@ WITH input AS MATERIALIZED (
     INSERT INTO sms_messages
         (id, conversation_id, conversation_seq, direction, from_number, to_number, message_content, media, encoding,
          num_segments, delivery_status, client_id, idempotency_key, request_digest, metadata, priority,
-         requested_sender, requested_provider, send_at, expires_at, content_retention, created_at, updated_at)
+         requested_sender, requested_provider, send_at, expires_at, content_retention, is_test, created_at,
+         updated_at)
     SELECT f.id, c.id, c.message_count - f.n + f.nth, 'outbound', f.sender, f.phone, f.content, f.media::jsonb,
            f.encoding, f.num_segments, 'accepted', f.client_id, f.idempotency_key, f.digest, f.metadata::jsonb,
-           f.priority, f.sender, f.provider, f.send_at, f.expires_at, f.retention, f.accepted_at, f.accepted_at
+           f.priority, f.sender, f.provider, f.send_at, f.expires_at, f.retention, f.is_test, f.accepted_at,
+           f.accepted_at
     FROM fresh AS f CROSS JOIN LATERAL (SELECT id, message_count FROM conversation WHERE phone = f.phone OFFSET 0) AS c
     RETURNING id, conversation_id
 ), follow_up AS (
     INSERT INTO work (kind, ref_id, run_at, order_key, priority)
-    SELECT CASE WHEN f.send_at > now() THEN $20 ELSE $19 END, f.id, greatest(f.send_at, now()),
-           CASE WHEN f.send_at > now() THEN NULL ELSE concat(f.phone, '/', f.priority) END, f.priority
+    SELECT CASE WHEN f.send_at > now() THEN '{RELEASE_MESSAGE}' ELSE {sql_send_kind("f.is_test")} END, f.id,
+           greatest(f.send_at, now()),
+           CASE WHEN f.send_at > now() THEN NULL ELSE {sql_order_key("f.phone", "f.priority", "f.is_test")} END,
+           f.priority
     FROM message JOIN fresh AS f USING (id)
     ORDER BY f.position
 )
 SELECT id AS asked_id, id, conversation_id, NULL::timestamptz AS created_at, NULL::bytea AS request_digest FROM message
 UNION ALL SELECT * FROM known
-"""
+"""  # noqa: S608  # put together from constants only
 _IS_KNOWN = "SELECT EXISTS (SELECT FROM sms_messages WHERE client_id = $1 AND idempotency_key = $2)"
 
 
@@ -87,7 +92,8 @@ class SendRequest:
     """A message somebody wants sent; validated: everything in it can be stored as it is.
 
     `recipient` and `sender` are canonical addresses; `sender` and `provider` None: any. Times are UTC. `digest` is the
-    SHA-256 of what was asked for. `content_retention` is `full`, `hash` or a number of days.
+    SHA-256 of what was asked for. `content_retention` is `full`, `hash` or a number of days. `is_test`: nobody but the
+    simulated provider is to get it.
     """
 
     recipient: str
@@ -105,6 +111,7 @@ class SendRequest:
     send_at: datetime | None = None
     expires_at: datetime | None = None
     content_retention: str = "full"
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +123,7 @@ class Accepted:
     created_at: datetime
     num_segments: int
     encoding: Encoding
+    is_test: bool = False
     is_replay: bool = False
 
 
@@ -153,12 +161,20 @@ class MessageAcceptor:
         _count(request, outcome)
         return outcome
 
-    async def accept_all(self, requests: Sequence[SendRequest]) -> list[Outcome]:
-        """Store all of `requests` in one transaction of their own; either every one is stored or none."""
-        outcomes = await self._write(requests)
+    async def accept_all(self, connection: Connection, requests: Sequence[SendRequest]) -> list[Outcome]:
+        """Store all of `requests` in the caller's transaction, which is to call `committed` when it is over.
+
+        Either every one is stored or none. Raises what `core.db.retry_races` is for: the caller's to repeat.
+        """
+        distinct = _Distinct(requests)
+        return distinct.answer(await distinct.store(connection))
+
+    def committed(self, requests: Sequence[SendRequest], outcomes: Sequence[Outcome]) -> None:
+        """Count what `accept_all` stored, and have it sent."""
         for request, outcome in zip(requests, outcomes, strict=True):
             _count(request, outcome)
-        return outcomes
+        if any(isinstance(each, Accepted) and not each.is_replay for each in outcomes):
+            self._on_accepted()
 
     async def is_known(self, client_id: str, idempotency_key: str) -> bool:
         """Tell whether the key has made a message before."""
@@ -171,29 +187,46 @@ class MessageAcceptor:
         await self._batcher.close()
 
     async def _write(self, batch: Sequence[SendRequest]) -> list[Outcome]:
-        if not batch:
-            return []
-        # Of one key only the first is written; the others are answered like any later repetition.
-        first: dict[object, SendRequest] = {}
-        for request in batch:
-            first.setdefault(_identity(request), request)
-        requests = list(first.values())
-        ids = [new_id() for _ in requests]
-        now = utc_now()
-        arguments = _arguments(requests, ids, now)
+        distinct = _Distinct(batch)
 
-        async def attempt() -> list[asyncpg.Record]:
+        async def attempt() -> Mapping[UUID, asyncpg.Record]:
             async with self._database.connection() as connection:
-                rows: list[asyncpg.Record] = await connection.fetch(_ACCEPT, *arguments)
-                return rows
+                return await distinct.store(connection)
 
-        rows = {row["asked_id"]: row for row in await retry_races(attempt)}
-        made = {_identity(each): _made(each, rows[id_], now) for each, id_ in zip(requests, ids, strict=True)}
-        if any(not accepted.is_replay for accepted, _ in made.values()):
+        outcomes = distinct.answer(await retry_races(attempt))
+        if any(isinstance(each, Accepted) and not each.is_replay for each in outcomes):
             self._on_accepted()
+        return outcomes
+
+
+class _Distinct:
+    """A batch as it is stored: of one key only the first; the others are answered like any later repetition."""
+
+    def __init__(self, batch: Sequence[SendRequest]) -> None:
+        self._batch = batch
+        self._first: dict[object, SendRequest] = {}
+        for request in batch:
+            self._first.setdefault(_identity(request), request)
+        self._requests = list(self._first.values())
+        # Made once: a second attempt, after a first of which nobody knows the end, cannot store anything twice.
+        self._ids = [new_id() for _ in self._requests]
+        self._now = utc_now()
+        self._arguments = _arguments(self._requests, self._ids, self._now)
+
+    async def store(self, connection: Connection) -> Mapping[UUID, asyncpg.Record]:
+        """Return the row of each request by the id made for it."""
+        rows = await connection.fetch(_ACCEPT, *self._arguments) if self._requests else []
+        return {row["asked_id"]: row for row in rows}
+
+    def answer(self, rows: Mapping[UUID, asyncpg.Record]) -> list[Outcome]:
+        """Return an outcome for each request of the batch, in its order."""
+        made = {
+            _identity(each): _made(each, rows[id_], self._now)
+            for each, id_ in zip(self._requests, self._ids, strict=True)
+        }
         return [
-            _answer(request, *made[_identity(request)], is_first=first[_identity(request)] is request)
-            for request in batch
+            _answer(request, *made[_identity(request)], is_first=self._first[_identity(request)] is request)
+            for request in self._batch
         ]
 
 
@@ -211,6 +244,7 @@ def _made(request: SendRequest, row: asyncpg.Record, now: datetime) -> tuple[Acc
         # The same request again had the same text: what it was counted as then, whatever its provider said since.
         num_segments=request.num_segments,
         encoding=request.encoding,
+        is_test=request.is_test,
         is_replay=not is_new,
     )
     return accepted, request.digest if is_new else row["request_digest"]
@@ -253,8 +287,7 @@ def _arguments(requests: Sequence[SendRequest], ids: Sequence[UUID], now: dateti
         [each.expires_at for each in requests],
         [each.content_retention for each in requests],
         [now] * len(requests),
-        SEND_MESSAGE,
-        RELEASE_MESSAGE,
+        [each.is_test for each in requests],
     ]
 
 

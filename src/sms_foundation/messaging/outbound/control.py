@@ -1,7 +1,8 @@
 """Changing one's mind about a message: cancel it, move it to another time, try it again.
 
 Each is one transaction that decides under the message's own lock, so a message that a dispatcher is just taking is
-either still ours or already gone, never both.
+either still ours or already gone, never both. With a test key (`by_test_key`) nobody can do any of it to a message that
+is none of a test: there is no such message.
 """
 
 from datetime import datetime
@@ -15,16 +16,17 @@ from sms_foundation.core.errors import ConflictError, NotFoundError, ValidationE
 from sms_foundation.core.ids import new_id
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import NewWork, Priority
-from sms_foundation.messaging.jobs import RELEASE_MESSAGE, SEND_MESSAGE
+from sms_foundation.messaging.jobs import RELEASE_MESSAGE
 from sms_foundation.messaging.outbound import store
 from sms_foundation.messaging.outbound.errors import UnknownOutcomeError
+from sms_foundation.messaging.outbound.lines import order_key, send_kind
 from sms_foundation.messaging.outbound.store import AttemptOutcome
 from sms_foundation.providers.base import MessageStatus
 
 _LOCK = """
-SELECT id, delivery_status, provider_message_id, to_number, priority, send_at, expires_at,
+SELECT id, delivery_status, provider_message_id, to_number, priority, is_test, send_at, expires_at,
        content_retention <> 'full' AND message_content LIKE 'sha256:%' AS is_redacted
-FROM sms_messages WHERE id = $1 AND direction = 'outbound' FOR NO KEY UPDATE
+FROM sms_messages WHERE id = $1 AND direction = 'outbound' AND (is_test OR NOT $2) FOR NO KEY UPDATE
 """
 _CANCEL = f"""
 UPDATE sms_messages AS m
@@ -59,31 +61,31 @@ _STUCK = frozenset({MessageStatus.ACCEPTED, MessageStatus.QUEUED, MessageStatus.
 _UNCERTAIN = frozenset({MessageStatus.UNKNOWN, MessageStatus.SENDING})
 
 
-async def cancel(connection: Connection, message_id: UUID) -> None:
+async def cancel(connection: Connection, message_id: UUID, *, by_test_key: bool = False) -> None:
     """Take back a message that has not gone out; needs a transaction. Canceling it again changes nothing.
 
     Raises NotFoundError, or ConflictError once a provider may have it.
     """
-    message = await _lock(connection, message_id)
+    message = await _lock(connection, message_id, by_test_key=by_test_key)
     if message["delivery_status"] == "canceled":
         return
     if message["delivery_status"] not in ("accepted", "queued") or message["provider_message_id"] is not None:
         raise ConflictError(f"the message is {message['delivery_status']} and cannot be canceled any more")
     await connection.execute(_CANCEL, message_id)
     await connection.execute(_CANCELED_EVENT, new_id(), message_id)
-    await connection.execute(_FORGET_WORK, _order_key(message), message_id, SEND_MESSAGE)
+    await connection.execute(_FORGET_WORK, _order_key(message), message_id, _send_kind(message))
     if message["send_at"] is not None:
         await connection.execute(
             _FORGET_SCHEDULED, RELEASE_MESSAGE, message["priority"], message["send_at"], message_id
         )
 
 
-async def reschedule(connection: Connection, message_id: UUID, send_at: datetime) -> None:
+async def reschedule(connection: Connection, message_id: UUID, send_at: datetime, *, by_test_key: bool = False) -> None:
     """Move a scheduled message to another time, its expiry with it; a time that is past means now. Needs a transaction.
 
     Raises NotFoundError, or ConflictError when the message was not scheduled or its time has come.
     """
-    message = await _lock(connection, message_id)
+    message = await _lock(connection, message_id, by_test_key=by_test_key)
     if message["send_at"] is None:
         raise ConflictError("the message is not scheduled")
     send_at = max(send_at, utc_now())
@@ -95,15 +97,15 @@ async def reschedule(connection: Connection, message_id: UUID, send_at: datetime
     await connection.execute(_MOVE, message_id, moved["run_at"])
 
 
-async def retry(connection: Connection, message_id: UUID, *, was_not_sent: bool) -> None:
+async def retry(connection: Connection, message_id: UUID, *, was_not_sent: bool, by_test_key: bool = False) -> None:
     """Put a message that was given up back in line, with all its retries; needs a transaction.
 
     `was_not_sent`: somebody has made sure that a message of unknown fate never went out. Raises NotFoundError,
     UnknownOutcomeError without that, ConflictError for a message that is not given up.
     """
-    message = await _lock(connection, message_id)
+    message = await _lock(connection, message_id, by_test_key=by_test_key)
     status = MessageStatus(message["delivery_status"])
-    is_dead = await connection.fetchval(_IS_DEAD, message_id, SEND_MESSAGE)
+    is_dead = await connection.fetchval(_IS_DEAD, message_id, _send_kind(message))
     if message["provider_message_id"] is not None or not (status in _GIVEN_UP or (is_dead and status in _STUCK)):
         raise ConflictError(f"the message is {status}; only failed ones, and those of unknown fate, can be retried")
     if message["is_redacted"]:
@@ -121,17 +123,22 @@ async def retry(connection: Connection, message_id: UUID, *, was_not_sent: bool)
     await store.requeue(connection, message_id, from_statuses=[status], reason="retried by its client")
     if await connection.fetchval(_HAS_OPEN_WORK, _order_key(message), message_id):
         return  # its dead row was replayed already
-    if await connection.fetchrow(_REVIVE_WORK, message_id, SEND_MESSAGE) is None:
-        work = NewWork(SEND_MESSAGE, message_id, order_key=_order_key(message), priority=Priority(message["priority"]))
+    kind = _send_kind(message)
+    if await connection.fetchrow(_REVIVE_WORK, message_id, kind) is None:
+        work = NewWork(kind, message_id, order_key=_order_key(message), priority=Priority(message["priority"]))
         await queue.enqueue(connection, [work])
 
 
-async def _lock(connection: Connection, message_id: UUID) -> asyncpg.Record:
-    message: asyncpg.Record | None = await connection.fetchrow(_LOCK, message_id)
+async def _lock(connection: Connection, message_id: UUID, *, by_test_key: bool) -> asyncpg.Record:
+    message: asyncpg.Record | None = await connection.fetchrow(_LOCK, message_id, by_test_key)
     if message is None:
         raise NotFoundError("no outbound message with this id")
     return message
 
 
 def _order_key(message: asyncpg.Record) -> str:
-    return f"{message['to_number']}/{message['priority']}"
+    return order_key(message["to_number"], Priority(message["priority"]), is_test=message["is_test"])
+
+
+def _send_kind(message: asyncpg.Record) -> str:
+    return send_kind(is_test=message["is_test"])

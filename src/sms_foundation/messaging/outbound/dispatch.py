@@ -26,7 +26,6 @@ from sms_foundation.core.work.runner import Done, Later, Outcome, Settled
 from sms_foundation.messaging.jobs import SEND_MESSAGE
 from sms_foundation.messaging.metrics import (
     ACCEPTED_TO_SENT_SECONDS,
-    MESSAGES_ENDED,
     MESSAGES_SENT,
     SEND_SECONDS,
 )
@@ -36,7 +35,7 @@ from sms_foundation.messaging.outbound.pace import LATE_S, Answer, Go, Pace, Pla
 from sms_foundation.messaging.outbound.placing import Draft, Placer, place_of
 from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.provider_states import ProviderStates
-from sms_foundation.messaging.outbound.results import TIME_IS_OVER, Call
+from sms_foundation.messaging.outbound.results import TIME_IS_OVER, Call, count_ended
 from sms_foundation.messaging.outbound.store import DueMessage, Ending, Finished, NewAttempt
 from sms_foundation.messaging.references import make_reference
 from sms_foundation.providers.base import MessageStatus, OutboundSms, Provider
@@ -67,7 +66,10 @@ Resolve = Callable[[Work, DueMessage], Awaitable[Outcome]]
 
 
 class Dispatcher:
-    """Handler of SEND_MESSAGE and RELEASE_MESSAGE. One per process; several processes share the work by its leases."""
+    """Handler of SEND_MESSAGE, SEND_TEST_MESSAGE and RELEASE_MESSAGE; one per process, and leases share out the work.
+
+    `configs` are those of the real providers; `providers` holds the simulated one besides them.
+    """
 
     def __init__(
         self,
@@ -199,7 +201,7 @@ class Dispatcher:
             if attempts:
                 begun = await store.begin(connection, attempts)
         for ending in endings:
-            MESSAGES_ENDED.labels(ending.code).inc()
+            count_ended(ending.work, ending.code)
         begun_at = monotonic()
         for draft, attempt in zip(drafts, attempts, strict=True):
             if draft.message.id not in begun or draft.choice is None:
@@ -221,7 +223,7 @@ class Dispatcher:
     async def _make(self, work: Work, call: Call) -> Finished:
         provider = self._providers[call.place.provider]
         try:
-            has_slot = await self._wait_for_slot(call)
+            has_slot = call.message.is_test or await self._wait_for_slot(call)
         except asyncio.CancelledError:  # the process ends: the call was not made, and somebody should know
             await asyncio.shield(self._finisher.submit(results.not_called(work, call)))
             raise
@@ -241,8 +243,9 @@ class Dispatcher:
         latency_s = monotonic() - started
         await self._note(call, None)
         SEND_SECONDS.labels(provider.name).observe(latency_s)
-        waited_s = (self._states.now() - call.message.wanted_at).total_seconds()
-        ACCEPTED_TO_SENT_SECONDS.labels(call.message.priority.name.lower()).observe(max(waited_s, 0.0))
+        if not call.message.is_test:
+            waited_s = (self._states.now() - call.message.wanted_at).total_seconds()
+            ACCEPTED_TO_SENT_SECONDS.labels(call.message.priority.name.lower()).observe(max(waited_s, 0.0))
         latency_ms = round(latency_s * 1000)
         return results.sent(work, call.message, call.number, receipt, self._policy, latency_ms=latency_ms)
 

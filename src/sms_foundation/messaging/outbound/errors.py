@@ -2,24 +2,24 @@
 
 ConflictError (409)
 └── UnknownOutcomeError     409 sms.unknown_outcome        it may have been sent: nobody guesses
+ForbiddenError (403)
+└── NumberNotAllowedError   403 sms.number_not_allowed     the rules for numbers say so
 SmsFoundationError
-├── IdempotencyError        422 sms.idempotency_conflict   the key stands for another request
 ├── RefusedError            400 sms.refused                for good; `details.category` says why
 └── ExternalFailedError     502 sms.external_failed        no provider took it, however often it was tried
 """
 
 import logging
 
-from sms_foundation.core.errors import ConflictError, SmsFoundationError
+from sms_foundation.core.errors import ConflictError, ForbiddenError, SmsFoundationError
 
 
 class UnknownOutcomeError(ConflictError):
     code = "sms.unknown_outcome"
 
 
-class IdempotencyError(SmsFoundationError):
-    status = 422
-    code = "sms.idempotency_conflict"
+class NumberNotAllowedError(ForbiddenError):
+    code = "sms.number_not_allowed"
     log_level = logging.INFO
 
 

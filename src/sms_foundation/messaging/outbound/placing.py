@@ -16,10 +16,11 @@ from sms_foundation.messaging.metrics import MESSAGES_WAITING
 from sms_foundation.messaging.outbound.health import is_available, is_healthy, may_probe
 from sms_foundation.messaging.outbound.pace import Go, OverSenderRate, Pace, Place
 from sms_foundation.messaging.outbound.provider_states import ProviderStates
-from sms_foundation.messaging.outbound.routing import Candidate, Choice, NoChoice, Router, Wish
+from sms_foundation.messaging.outbound.routing import Candidate, Choice, NoChoice, Reason, Router, Wish
 from sms_foundation.messaging.outbound.store import DueMessage, Ending
 from sms_foundation.providers.base import MessageStatus
 from sms_foundation.providers.config import ProviderConfig
+from sms_foundation.providers.simulated.adapter import SIMULATED, SIMULATED_SENDER
 
 # Nobody can take it now: a probe, or the end of somebody's rest, comes within that time.
 _NOBODY_WAIT = timedelta(seconds=5)
@@ -69,7 +70,10 @@ class Placer:
     async def place(self, drafts: Sequence[Draft]) -> dict[int, Later | Ending]:
         """Give every draft a provider and a slot. Those that get none keep no `choice`: returned is why, by work id."""
         left_out: dict[int, Later | Ending] = {}
-        waiting = list(drafts)
+        for draft in drafts:
+            if draft.message.is_test:
+                _give_to_simulated(draft)
+        waiting = [draft for draft in drafts if not draft.message.is_test]
         probed: set[str] = set()  # one message of a batch is enough to ask for the right to probe
         while waiting:
             for draft in waiting:
@@ -172,6 +176,19 @@ def place_of(draft: Draft) -> Place:
     """Return the provider and sender that were chosen for `draft`."""
     assert draft.choice is not None  # noqa: S101  # asked only for chosen ones
     return Place(draft.choice.provider, draft.choice.sender, max(draft.message.num_segments, 1), draft.message.priority)
+
+
+def _give_to_simulated(draft: Draft) -> None:
+    """Nothing to choose, whatever was asked for: `routing` does not know that provider, and tests know no other."""
+    draft.choice = Choice(
+        provider=SIMULATED,
+        sender=draft.message.sender or SIMULATED_SENDER,
+        reasons={SIMULATED: Reason.CHOSEN},
+        weights={SIMULATED: 100},
+        is_probe=False,
+        credits={},
+    )
+    draft.at = monotonic()
 
 
 def _put_off(message: DueMessage, reason: str, delay: timedelta) -> Later:

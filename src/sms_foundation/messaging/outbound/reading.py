@@ -8,11 +8,12 @@ from uuid import UUID
 import asyncpg
 
 from sms_foundation.core.db import Connection
+from sms_foundation.core.ids import first_id_at
 
 _COLUMNS = """m.id, m.conversation_id, m.direction, m.delivery_status, m.provider, m.provider_message_id,
        m.from_number, m.to_number, m.message_content, m.media::text AS media, m.num_segments, m.encoding, m.client_id,
-       m.metadata::text AS metadata, m.priority, m.error_code, m.error_message, m.send_at, m.expires_at, m.sent_at,
-       m.ended_at, m.price_micros, m.price_currency, m.created_at, m.updated_at"""
+       m.is_test, m.metadata::text AS metadata, m.priority, m.error_code, m.error_message, m.send_at, m.expires_at,
+       m.sent_at, m.ended_at, m.price_micros, m.price_currency, m.created_at, m.updated_at"""
 _FIND = f"SELECT {_COLUMNS} FROM sms_messages AS m WHERE m.id = $1"  # noqa: S608
 _EVENTS = """
 SELECT event_status, provider, error_code, error_message, created_at
@@ -59,6 +60,7 @@ class MessageFilter:
     provider: str | None = None
     direction: str | None = None
     client_id: str | None = None
+    is_test: bool | None = None
     number: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -99,17 +101,15 @@ async def list_messages(
         for name, condition in _CONDITIONS.items()
         if (value := getattr(wanted, name)) is not None
     ]
+    if wanted.is_test is not None:  # not bound: those of tests have an index of their own
+        conditions.append("m.is_test" if wanted.is_test else "NOT m.is_test")
     # Ids begin with the time they were made, so a stretch of time is a stretch of the primary key.
     if wanted.since is not None:
-        conditions.append(f"m.id >= {bind(_first_id_of(wanted.since, -_CLOCKS_APART_MS))}")
+        conditions.append(f"m.id >= {bind(first_id_at(wanted.since, shift_ms=-_CLOCKS_APART_MS))}")
     if wanted.until is not None:
-        conditions.append(f"m.id < {bind(_first_id_of(wanted.until, _CLOCKS_APART_MS))}")
+        conditions.append(f"m.id < {bind(first_id_at(wanted.until, shift_ms=_CLOCKS_APART_MS))}")
     if after is not None:
         conditions.append(f"m.id < {bind(after)}")
     statement = " AND ".join([_LIST, *conditions]) + _LIST_ORDER + bind(limit)
     rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
     return rows
-
-
-def _first_id_of(at: datetime, shift_ms: int) -> UUID:
-    return UUID(int=max(int(at.timestamp() * 1000) + shift_ms, 0) << 80)

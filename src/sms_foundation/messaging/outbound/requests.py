@@ -29,6 +29,7 @@ from sms_foundation.core.clock import utc_now
 from sms_foundation.core.phone import canonical_address, is_short_code
 from sms_foundation.core.segments import count_segments
 from sms_foundation.core.smart_encoding import smart_encode
+from sms_foundation.core.web.idempotency_key import IdempotencyKey
 from sms_foundation.core.work.queue import Priority
 from sms_foundation.messaging.outbound.accept import SendRequest
 
@@ -45,7 +46,6 @@ _is_e164 = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 # Source: https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id (up to 11 characters, one letter at least)
 _is_name = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 _&+-]{1,11}").fullmatch
 _is_media_url = re.compile(r"https?://[^\s\x00-\x20\x7f\ud800-\udfff]{1,2000}").fullmatch
-_is_key = re.compile(r"[A-Za-z0-9._:/+=-]{1,255}").fullmatch
 _begins_with_date = re.compile(r"[0-9]{4}-[0-9]{2}-").match
 
 
@@ -126,13 +126,6 @@ def _check_retention(value: object) -> object:
     return value
 
 
-def _check_key(value: str) -> str:
-    if not _is_key(value):
-        raise ValueError("must be 1 to 255 letters, digits or . _ : / + = -")
-    return value
-
-
-IdempotencyKey = Annotated[str, AfterValidator(_check_key)]
 Label = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00]*$")]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00]+$")]
 Recipient = Annotated[str, AfterValidator(_normalise_recipient)]
@@ -267,11 +260,16 @@ class RetryBody(BaseModel):
 
 
 def make_request(
-    body: SendBody, *, client_id: str, limits: SendingLimits, idempotency_key: str | None = None
+    body: SendBody, *, client_id: str, limits: SendingLimits, idempotency_key: str | None = None, is_test: bool = False
 ) -> SendRequest:
-    """Return what is to be stored; `idempotency_key` is the header's, which the body's precedes."""
+    """Return what is to be stored; `idempotency_key` is the header's, which the body's precedes.
+
+    `is_test`: it was asked for with a test key.
+    """
     encoding, num_segments = count_segments(body.message)
     asked = body.model_dump(mode="json", exclude={"idempotency_key"})
+    if is_test:  # another request than the same with a live key: no replay may stand for a message that never went out
+        asked["is_test"] = True
     starts_at = max(body.send_at or utc_now(), utc_now())
     expires_at = body.expires_at
     if body.validity_s is not None:
@@ -294,4 +292,5 @@ def make_request(
         send_at=body.send_at,
         expires_at=expires_at,
         content_retention=str(body.content_retention),
+        is_test=is_test,
     )

@@ -14,11 +14,10 @@ from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import Work
 from sms_foundation.core.work.retry import backoff
 from sms_foundation.core.work.runner import Done, Later, Outcome, Settled
-from sms_foundation.messaging.metrics import MESSAGES_ENDED
 from sms_foundation.messaging.outbound import store
 from sms_foundation.messaging.outbound.dispatch import Dispatcher
 from sms_foundation.messaging.outbound.policy import SendingPolicy
-from sms_foundation.messaging.outbound.results import sent
+from sms_foundation.messaging.outbound.results import count_ended, sent
 from sms_foundation.messaging.outbound.retries import next_try
 from sms_foundation.messaging.outbound.store import AttemptOutcome, DueMessage, Finished, PastAttempt
 from sms_foundation.messaging.references import make_reference
@@ -43,7 +42,7 @@ class Resolver:
         self._policy = policy
 
     async def send(self, work: Work) -> Outcome:
-        """Handle a row of SEND_MESSAGE: send, or look into what was sent."""
+        """Handle a row of SEND_MESSAGE or SEND_TEST_MESSAGE: send, or look into what was sent."""
         return await self._dispatcher.send(work, self.resolve)
 
     async def resolve(self, work: Work, message: DueMessage) -> Outcome:
@@ -113,7 +112,7 @@ class Resolver:
         delay = next_try(failures, retry_after_s=None)
         log.info("send.absent", message_id=str(message.id), provider=attempt.provider)
         if delay is None:
-            MESSAGES_ENDED.labels("exhausted").inc()
+            count_ended(work, "exhausted")
         await self._dispatcher.record(
             Finished(
                 message_id=message.id,
@@ -135,7 +134,7 @@ class Resolver:
             pause = backoff(max(round(age / self._policy.settle_after), 1), base=self._policy.settle_after)
             return Later(min(pause, _LONGEST_PAUSE, self._policy.give_up_after - age), why)
         log.error("send.needs_a_person", message_id=str(work.ref_id), provider=attempt.provider, reason=why)
-        MESSAGES_ENDED.labels("needs_a_person").inc()
+        count_ended(work, "needs_a_person")
         async with self._database.connection() as connection:
             await queue.put_aside(connection, work, error=f"it may or may not have been sent: {why}")
         return Settled()

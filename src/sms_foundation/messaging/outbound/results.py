@@ -8,6 +8,7 @@ import structlog
 
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.work.queue import Work
+from sms_foundation.messaging.jobs import SEND_TEST_MESSAGE
 from sms_foundation.messaging.metrics import MESSAGES_ENDED, MESSAGES_WAITING
 from sms_foundation.messaging.outbound import store
 from sms_foundation.messaging.outbound.pace import Place
@@ -59,12 +60,20 @@ def sent(
         status=receipt.status,
         event_status=receipt.event_status,
         provider_message_id=receipt.provider_message_id,
+        error_code=receipt.error_code,
+        error_message=receipt.error_message,
         latency_ms=latency_ms,
         response=receipt.raw,
         num_segments=receipt.num_segments,
         price=receipt.price,
         poll_after=None if receipt.status in FINAL else policy.poll_after,
     )
+
+
+def count_ended(work: Work, reason: str) -> None:
+    """Count a message that will not be sent, unless it is a test: of those nobody need be told."""
+    if work.kind != SEND_TEST_MESSAGE:
+        MESSAGES_ENDED.labels(reason).inc()
 
 
 def not_called(work: Work, call: Call) -> Finished:
@@ -86,7 +95,7 @@ def not_called(work: Work, call: Call) -> Finished:
 
 def too_late(work: Work, call: Call) -> Finished:
     """Return the record of a message whose time was over just before its call."""
-    MESSAGES_ENDED.labels("expired").inc()
+    count_ended(work, "expired")
     return Finished(
         message_id=call.message.id,
         number=call.number,
@@ -115,7 +124,7 @@ def failed(work: Work, call: Call, error: ProviderError, latency_s: float, polic
     if error.facts.opens_circuit:
         log.error("provider.account_refused", provider=call.place.provider, code=error.provider_code)
     if remedy is Remedy.GIVE_UP:
-        MESSAGES_ENDED.labels(error.kind.value).inc()
+        count_ended(work, error.kind.value)
         return Finished(outcome=AttemptOutcome.REFUSED, status=MessageStatus.FAILED, event_status="failed", **common)
     is_skipped = policy.is_skipped(call.message.client_id, len(call.message.failures) + 1)
     if remedy is Remedy.LOOK_UP:
@@ -132,7 +141,7 @@ def failed(work: Work, call: Call, error: ProviderError, latency_s: float, polic
     if delay is not None and call.until is not None:  # it expires on time, not when it would have been tried again
         delay = min(delay, timedelta(seconds=max(call.until - monotonic(), 0.0)))
     if delay is None:
-        MESSAGES_ENDED.labels("exhausted").inc()
+        count_ended(work, "exhausted")
         return Finished(
             outcome=AttemptOutcome.FAILED,
             status=MessageStatus.FAILED,

@@ -1,7 +1,7 @@
 """The sending API: /v1/sms."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -11,24 +11,26 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
 
-from sms_foundation.auth.principal import Principal, principal_of
-from sms_foundation.core.db import Database
+from sms_foundation.auth.audit.content_reads import ContentReads
+from sms_foundation.auth.limits.limiter import Limiter
+from sms_foundation.auth.principal import Principal, actor_of, principal_of
+from sms_foundation.auth.refusals import RateLimitedError
+from sms_foundation.core.db import Connection, Database
 from sms_foundation.core.errors import NotFoundError, SmsFoundationError, ValidationError
 from sms_foundation.core.phone import spoken_address
 from sms_foundation.core.web.answers import in_utc, json_response
 from sms_foundation.core.web.bodies import describe_body, joined_by, read_body, read_headers, read_json, read_value
 from sms_foundation.core.web.errors import ErrorEnvelope, as_public_error
 from sms_foundation.core.web.guarded import GuardedRoute
+from sms_foundation.core.web.once import IdempotencyHeaders, Once
 from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, encode_cursor
 from sms_foundation.messaging.outbound import control, reading
-from sms_foundation.messaging.outbound.accept import Accepted
+from sms_foundation.messaging.outbound.accept import Accepted, Outcome
 from sms_foundation.messaging.outbound.reading import MessageFilter
 from sms_foundation.messaging.outbound.requests import (
     EXPIRED,
     BatchBody,
-    IdempotencyKey,
     PreviewBody,
     Reschedule,
     RetryBody,
@@ -39,11 +41,12 @@ from sms_foundation.messaging.outbound.schemas import BatchAnswer, PreviewAnswer
 from sms_foundation.messaging.outbound.service import LONGEST_WAIT_S, Progress, SendingService
 from sms_foundation.messaging.outbound.views import (
     show_accepted,
-    show_batch_item,
+    show_batch,
     show_detail,
     show_preview,
     show_summary,
 )
+from sms_foundation.messaging.visibility import is_content_hidden, show
 from sms_foundation.providers.base import MessageStatus
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -88,16 +91,18 @@ MessageId = Annotated[UUID, Path(description="`request_id` of the message")]
 Filter = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only with exactly this value")]
 
 
-class SendHeaders(BaseModel):
-    """What headers say about a request to send."""
-
-    idempotency_key: IdempotencyKey | None = Field(None, alias="Idempotency-Key")
-
-
-def sending_router(database: Database, sending: SendingService) -> APIRouter:
-    """Return the routes of the sending API."""
+def sending_router(
+    database: Database, sending: SendingService, once: Once, reads: ContentReads, limiter: Limiter
+) -> APIRouter:
+    """Return the routes of the sending API; `reads` notes who saw what messages say."""
     router = APIRouter(prefix="/v1/sms", tags=["sending"], responses=_ERRORS, route_class=GuardedRoute)
+    _add_sending(router, sending, once, limiter)
+    _add_reading(router, database, reads, sending.limits.default_region)
+    _add_control(router, sending, once, reads)
+    return router
 
+
+def _add_sending(router: APIRouter, sending: SendingService, once: Once, limiter: Limiter) -> None:
     @router.post(
         "/send",
         status_code=202,
@@ -122,21 +127,23 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
     async def send_batch(request: Request) -> Response:
         """Accept up to 1,000 messages in one transaction; each has its own result, and a wrong one harms no other."""
         batch = read_json(BatchBody, await read_body(request, limit_bytes=_MAX_BATCH_BYTES))
-        headers = read_headers(SendHeaders, request)
-        if headers.idempotency_key is not None:  # not to be passed over: its sender counts on it
-            raise ValidationError.of_field("Idempotency-Key", "give each message its own idempotency_key instead")
         caller = principal_of(request.scope)
+        await _count_messages(request, limiter, caller, len(batch.messages))
         read = [await _read_item(value, sending, caller) for value in batch.messages]
         bodies = [each for each in read if isinstance(each, SendBody)]
-        answers = iter(await sending.accept_batch(bodies, client_id=caller.client_id))
-        results = [
-            show_batch_item(index, next(answers) if isinstance(each, SendBody) else each)
-            for index, each in enumerate(read)
-        ]
-        accepted = sum(each["error"] is None for each in results)
-        return json_response(
-            {"accepted": accepted, "refused": len(results) - accepted, "results": results}, status_code=202
-        )
+        checked = await sending.check_batch(bodies, client_id=caller.client_id, is_test=caller.is_test)
+        outcomes: list[Outcome] = []
+
+        async def accept(connection: Connection) -> Response:
+            outcomes[:] = await sending.accept_batch(connection, checked)
+            answers = iter(checked.answers(outcomes))
+            items = [next(answers) if isinstance(each, SendBody) else each for each in read]
+            return json_response(show_batch(items), status_code=202)
+
+        response = await once.run(request, accept)
+        if outcomes:
+            sending.committed(checked, outcomes)
+        return response
 
     @router.post(
         "/preview",
@@ -148,16 +155,27 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
     async def preview_text(request: Request) -> Response:
         """Return encoding, segments, what forces UCS-2, and the text after smart encoding. Nothing is stored."""
         body = read_json(PreviewBody, await read_body(request, limit_bytes=MAX_BODY_BYTES))
-        return json_response(show_preview(body.message))
+        response = json_response(show_preview(body.message))
+        if not once.is_named(request):
+            return response  # which needs no database
 
+        async def keep(_: Connection) -> Response:
+            return response
+
+        return await once.run(request, keep)
+
+
+def _add_reading(router: APIRouter, database: Database, reads: ContentReads, default_region: str) -> None:
     @router.get("", response_model=SmsList, summary="List messages")
     async def list_messages(
+        request: Request,
         limit: Limit = 20,
         cursor: Cursor = None,
         status: Annotated[MessageStatus | None, Query(description="Only with this status")] = None,
         provider: Filter = None,
         direction: Annotated[Literal["inbound", "outbound"] | None, Query(description="Only in this direction")] = None,
         client_id: Filter = None,
+        is_test: Annotated[bool | None, Query(description="Only those of test keys, or only the others")] = None,
         number: Annotated[str | None, Query(max_length=400, description="Only with this counterpart")] = None,
         since: Annotated[datetime | None, Query(description="Created at or after this time (ISO 8601)")] = None,
         until: Annotated[datetime | None, Query(description="Created before this time")] = None,
@@ -168,7 +186,8 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
             provider=provider,
             direction=direction,
             client_id=client_id,
-            number=None if number is None else spoken_address(number, sending.limits.default_region),
+            is_test=is_test,
+            number=None if number is None else spoken_address(number, default_region),
             since=None if since is None else in_utc(since, field="since"),
             until=None if until is None else in_utc(until, field="until"),
         )
@@ -176,16 +195,12 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
         async with database.connection() as connection:
             rows = await reading.list_messages(connection, wanted, after=after, limit=limit)
         following = encode_cursor(str(rows[-1]["id"])) if len(rows) == limit else None
-        return json_response(
-            {"messages": [show_summary(row) for row in rows], "limit": limit, "next_cursor": following}
-        )
-
-    async def show(message_id: UUID) -> Response:
-        async with database.connection() as connection:
-            found = await reading.find(connection, message_id)
-        if found is None:
-            raise NotFoundError("no message with this id")
-        return json_response(show_detail(*found))
+        is_hidden = is_content_hidden(request.scope)
+        if rows and not is_hidden:
+            which = {"count": len(rows), "newest": rows[0]["id"], "oldest": rows[-1]["id"]}
+            await reads.note(actor_of(request.scope), "messages", "list", which)
+        shown = [show(show_summary(row), is_hidden=is_hidden) for row in rows]
+        return json_response({"messages": shown, "limit": limit, "next_cursor": following})
 
     @router.get(
         "/{request_id}",
@@ -196,7 +211,21 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
     async def read_message(request: Request, request_id: MessageId) -> Response:
         """Return its status, every event, and every attempt with the reasons for its provider."""
         request.scope["state"]["log"]["message_id"] = str(request_id)
-        return await show(request_id)
+        async with database.connection() as connection:
+            response = await _answer_detail(request, connection, request_id)
+        await _note_read(request, reads, request_id)
+        return response
+
+
+def _add_control(router: APIRouter, sending: SendingService, once: Once, reads: ContentReads) -> None:
+    async def change(request: Request, message_id: UUID, make: Callable[..., Awaitable[None]]) -> Response:
+        async def make_and_show(connection: Connection) -> Response:
+            await make(connection, by_test_key=principal_of(request.scope).is_test)
+            return await _answer_detail(request, connection, message_id)
+
+        response = await once.run(request, make_and_show)
+        await _note_read(request, reads, message_id)
+        return response
 
     @router.patch(
         "/{request_id}",
@@ -204,11 +233,11 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
         responses={**_NOT_FOUND, **_CONFLICT, **_NOT_JSON},
         summary="Move a scheduled message",
     )
-    async def reschedule_message(request_id: MessageId, change: Reschedule) -> Response:
+    async def reschedule_message(request: Request, request_id: MessageId, body: Reschedule) -> Response:
         """Give it another `send_at`, as long as its time has not come."""
-        async with database.transaction() as connection:
-            await control.reschedule(connection, request_id, change.send_at)
-        return await show(request_id)
+        return await change(
+            request, request_id, partial(control.reschedule, message_id=request_id, send_at=body.send_at)
+        )
 
     @router.post(
         "/{request_id}/cancel",
@@ -216,11 +245,9 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
         responses={**_NOT_FOUND, **_CONFLICT},
         summary="Take a message back",
     )
-    async def cancel_message(request_id: MessageId) -> Response:
+    async def cancel_message(request: Request, request_id: MessageId) -> Response:
         """Cancel it as long as no provider may have it; repeating it changes nothing."""
-        async with database.transaction() as connection:
-            await control.cancel(connection, request_id)
-        return await show(request_id)
+        return await change(request, request_id, partial(control.cancel, message_id=request_id))
 
     @router.post(
         "/{request_id}/retry",
@@ -228,14 +255,26 @@ def sending_router(database: Database, sending: SendingService) -> APIRouter:
         responses={**_NOT_FOUND, **_CONFLICT, **_NOT_JSON},
         summary="Try a failed message again",
     )
-    async def retry_message(request_id: MessageId, how: RetryBody | None = None) -> Response:
+    async def retry_message(request: Request, request_id: MessageId, how: RetryBody | None = None) -> Response:
         """Put a failed message back in line. One of unknown fate needs your word that it was not sent."""
-        async with database.transaction() as connection:
-            await control.retry(connection, request_id, was_not_sent=how is not None and how.was_not_sent)
+        was_not_sent = how is not None and how.was_not_sent
+        retry = partial(control.retry, message_id=request_id, was_not_sent=was_not_sent)
+        response = await change(request, request_id, retry)
         sending.wake()
-        return await show(request_id)
+        return response
 
-    return router
+
+async def _answer_detail(request: Request, connection: Connection, message_id: UUID) -> Response:
+    found = await reading.find(connection, message_id)
+    if found is None:
+        raise NotFoundError("no message with this id")
+    return json_response(show(show_detail(*found), is_hidden=is_content_hidden(request.scope)))
+
+
+async def _note_read(request: Request, reads: ContentReads, message_id: UUID) -> None:
+    """Note that a message's content is about to be shown, if it is."""
+    if not is_content_hidden(request.scope):
+        await reads.note(actor_of(request.scope), "message", message_id)
 
 
 async def answer_send(request: Request, sending: SendingService, read: ReadMessage, *, render: Render) -> Response:
@@ -244,12 +283,14 @@ async def answer_send(request: Request, sending: SendingService, read: ReadMessa
     Raises RequestValidationError that names everything wrong in headers and body.
     """
     try:
-        asked = read_headers(SendHeaders, request)
+        asked = read_headers(IdempotencyHeaders, request)
     except RequestValidationError as error:
         raise joined_by(error, partial(read, sending.limits)) from None
     caller = principal_of(request.scope)
     body = await _read_even_if_late(read, sending, caller, asked.idempotency_key)
-    accepted = await sending.accept_message(body, client_id=caller.client_id, idempotency_key=asked.idempotency_key)
+    accepted = await sending.accept_message(
+        body, client_id=caller.client_id, idempotency_key=asked.idempotency_key, is_test=caller.is_test
+    )
     request.scope["state"]["log"]["message_id"] = str(accepted.message_id)
     headers = {"X-Idempotent-Replayed": "true"} if accepted.is_replay else {}
     wait_s = _wait_s(request)
@@ -258,6 +299,17 @@ async def answer_send(request: Request, sending: SendingService, read: ReadMessa
         progress = await sending.wait_for_provider(accepted.message_id, wait_s)
         headers["Preference-Applied"] = f"wait={wait_s}"
     return json_response(render(accepted, progress), status_code=202, headers=headers)
+
+
+async def _count_messages(request: Request, limiter: Limiter, caller: Principal, messages: int) -> None:
+    """Count the messages of a batch against its caller's limit; the gate has counted the request as one of them."""
+    if messages == 1:
+        return
+    try:
+        request.scope["state"]["headers"] = await limiter.admit(caller, messages - 1, already=1)
+    except RateLimitedError as error:
+        request.scope["state"]["headers"] = error.headers
+        raise
 
 
 def _wait_s(request: Request) -> int:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from sms_foundation.messaging.schemas import HIDDEN, IS_TEST
 from sms_foundation.providers.base import MessageStatus
 
 
@@ -21,6 +22,7 @@ class SendAnswer(BaseModel):
     twilio_sid: str | None = Field(description="The provider's id; null until it is known", examples=[None])
     num_segments: int = Field(description="Segments that will be billed", examples=[1])
     encoding: Literal["GSM-7", "UCS-2"] = Field(description="How it is sent")
+    is_test: bool = Field(description=IS_TEST, examples=[False])
 
 
 class BatchError(BaseModel):
@@ -127,8 +129,9 @@ class SmsSummary(SendAnswer):
         examples=["+15005550006"],
     )
     to_number: str = Field(description="The recipient, canonical when outbound", examples=["+14155550123"])
-    message: str = Field(
-        description="The text, or its SHA-256 once it is no longer kept", examples=["Your plumber comes at 10."]
+    message: str | None = Field(
+        description="The text, or its SHA-256 once it is no longer kept; null when hidden",
+        examples=["Your plumber comes at 10."],
     )
     provider: str | None = Field(
         description="Who has it, or tried last; null until one was chosen", examples=["twilio"]
@@ -136,7 +139,7 @@ class SmsSummary(SendAnswer):
     client_id: str | None = Field(description="Who asked for it; null: it came in", examples=["internal"])
     priority: Literal["urgent", "normal", "bulk"] | None = Field(description="null: it came in")
     metadata: dict[str, str] | None = Field(description="Its caller's labels", examples=[{"case": "4711"}])
-    media_urls: list[str] = Field(description="Its pictures")
+    media_urls: list[str] = Field(description="Its pictures; none when hidden")
     send_at: datetime | None = Field(description="Not before this time, UTC; null: at once")
     expires_at: datetime | None = Field(description="Never after this time, UTC; null: whenever")
     sent_at: datetime | None = Field(description="When a provider took it")
@@ -145,6 +148,7 @@ class SmsSummary(SendAnswer):
     error_code: str | None = Field(description="Why it failed: the provider's code, or ours", examples=["30003"])
     error_message: str | None = Field(description="What that means", examples=["Unreachable destination handset"])
     price: PriceOut | None = Field(description="What it cost; null until its provider has told", examples=[None])
+    content_hidden: bool = Field(description=HIDDEN, examples=[False])
 
 
 class SmsDetail(SmsSummary):

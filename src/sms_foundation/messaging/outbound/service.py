@@ -9,11 +9,18 @@ from uuid import UUID
 import asyncpg
 
 from sms_foundation.core.clock import monotonic
-from sms_foundation.core.db import Database
-from sms_foundation.core.errors import SmsFoundationError, ValidationError
+from sms_foundation.core.db import Connection, Database
+from sms_foundation.core.errors import IdempotencyError, SmsFoundationError, ValidationError
 from sms_foundation.messaging.outbound import reading
-from sms_foundation.messaging.outbound.accept import Accepted, IdempotencyConflict, MessageAcceptor
-from sms_foundation.messaging.outbound.errors import ExternalFailedError, IdempotencyError, RefusedError
+from sms_foundation.messaging.outbound.accept import (
+    Accepted,
+    IdempotencyConflict,
+    MessageAcceptor,
+    Outcome,
+    SendRequest,
+)
+from sms_foundation.messaging.outbound.errors import ExternalFailedError, RefusedError
+from sms_foundation.messaging.outbound.recipients import Recipients
 from sms_foundation.messaging.outbound.requests import SendBody, SendingLimits, make_request
 from sms_foundation.messaging.states import FINAL
 from sms_foundation.providers.base import MessageStatus
@@ -33,54 +40,107 @@ class Progress:
     num_segments: int
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedBatch:
+    """`size` messages of one caller: `requests` can be stored, in their order; `refused` cannot, by position."""
+
+    size: int
+    refused: Mapping[int, SmsFoundationError]
+    requests: tuple[SendRequest, ...]
+
+    def answers(self, outcomes: Sequence[Outcome]) -> list[Accepted | SmsFoundationError]:
+        """Return an answer to each message, in the order asked; `outcomes` are those of `requests`."""
+        left = iter(outcomes)
+        return [self.refused.get(index) or _answer(next(left)) for index in range(self.size)]
+
+
 class SendingService:
     """Accepts messages for callers."""
 
     def __init__(
-        self, database: Database, acceptor: MessageAcceptor, limits: SendingLimits, *, wake: Callable[[], None]
+        self,
+        database: Database,
+        acceptor: MessageAcceptor,
+        limits: SendingLimits,
+        recipients: Recipients,
+        *,
+        wake: Callable[[], None],
     ) -> None:
         """`wake` makes the dispatcher of this process, if it has one, look for what is due."""
         self.wake = wake
         self._database = database
         self._acceptor = acceptor
         self.limits = limits
+        self._recipients = recipients
 
-    async def accept_message(self, body: SendBody, *, client_id: str, idempotency_key: str | None = None) -> Accepted:
+    async def accept_message(
+        self, body: SendBody, *, client_id: str, idempotency_key: str | None = None, is_test: bool = False
+    ) -> Accepted:
         """Store a message to be sent, and return after the commit; repeating a key returns what it made at first.
 
-        Raises ValidationError, IdempotencyError, and what `MessageAcceptor.accept` raises.
+        Raises ValidationError, NumberNotAllowedError, RateLimitedError, IdempotencyError, and what
+        `MessageAcceptor.accept` raises.
         """
         problems = [*_key_problems(body, idempotency_key), *(await self._conversation_problems([body])).values()]
         if problems:
             raise ValidationError.of_fields(problems)
-        request = make_request(body, client_id=client_id, limits=self.limits, idempotency_key=idempotency_key)
+        refusals = await self._refusals([body], client_id=client_id, idempotency_key=idempotency_key, is_test=is_test)
+        for refusal in refusals.values():
+            raise refusal
+        request = make_request(
+            body, client_id=client_id, limits=self.limits, idempotency_key=idempotency_key, is_test=is_test
+        )
         outcome = await self._acceptor.accept(request)
         if isinstance(outcome, IdempotencyConflict):
             raise _conflict()
         return outcome
 
-    async def accept_batch(self, bodies: Sequence[SendBody], *, client_id: str) -> list[Accepted | SmsFoundationError]:
-        """Store many in one transaction; each gets its own answer, in the same order."""
-        wrong = await self._conversation_problems(bodies)
-        good = [body for index, body in enumerate(bodies) if index not in wrong]
-        outcomes = iter(
-            await self._acceptor.accept_all(
-                [make_request(body, client_id=client_id, limits=self.limits) for body in good]
-            )
+    async def check_batch(self, bodies: Sequence[SendBody], *, client_id: str, is_test: bool = False) -> CheckedBatch:
+        """Return which of many messages can be stored and what is wrong with the others. Needs no transaction."""
+        problems = await self._conversation_problems(bodies)
+        fitting = [index for index in range(len(bodies)) if index not in problems]
+        refusals = await self._refusals([bodies[index] for index in fitting], client_id=client_id, is_test=is_test)
+        wrong: dict[int, SmsFoundationError] = {fitting[place]: error for place, error in refusals.items()}
+        wrong |= {index: ValidationError.of_field(*problem) for index, problem in problems.items()}
+        return CheckedBatch(
+            size=len(bodies),
+            refused=wrong,
+            requests=tuple(
+                make_request(body, client_id=client_id, limits=self.limits, is_test=is_test)
+                for index, body in enumerate(bodies)
+                if index not in wrong
+            ),
         )
-        answers: list[Accepted | SmsFoundationError] = []
-        for index in range(len(bodies)):
-            if index in wrong:
-                answers.append(ValidationError.of_field(*wrong[index]))
-                continue
-            outcome = next(outcomes)
-            answers.append(_conflict() if isinstance(outcome, IdempotencyConflict) else outcome)
-        return answers
+
+    async def accept_batch(self, connection: Connection, batch: CheckedBatch) -> list[Outcome]:
+        """Store those that can be stored in the caller's transaction, which is to call `committed` when it is over."""
+        return await self._acceptor.accept_all(connection, batch.requests)
+
+    def committed(self, batch: CheckedBatch, outcomes: Sequence[Outcome]) -> None:
+        """Have what `accept_batch` stored sent."""
+        self._acceptor.committed(batch.requests, outcomes)
 
     async def is_repetition(self, body: SendBody, *, client_id: str, idempotency_key: str | None = None) -> bool:
         """Tell whether the key of `body`, or else `idempotency_key`, has made a message before."""
         key = body.idempotency_key or idempotency_key
         return key is not None and await self._acceptor.is_known(client_id, key)
+
+    async def _refusals(
+        self,
+        bodies: Sequence[SendBody],
+        *,
+        client_id: str,
+        idempotency_key: str | None = None,
+        is_test: bool = False,
+    ) -> Mapping[int, SmsFoundationError]:
+        """Return what stands against texting whom, by position; nothing for what only repeats a message there is."""
+        found = await self._recipients.refusals([body.to for body in bodies], is_test=is_test)
+        return {
+            index: error
+            for index, error in enumerate(found)
+            if error is not None
+            and not await self.is_repetition(bodies[index], client_id=client_id, idempotency_key=idempotency_key)
+        }
 
     async def wait_for_provider(self, message_id: UUID, seconds: float) -> Progress:
         """Return when a provider has the message or refused it, or after `seconds`, with how far it is by then.
@@ -120,6 +180,10 @@ def _key_problems(body: SendBody, idempotency_key: str | None) -> list[Problem]:
     if body.idempotency_key is None or idempotency_key in (None, body.idempotency_key):
         return []
     return [("idempotency_key", "differs from the Idempotency-Key header")]
+
+
+def _answer(outcome: Outcome) -> Accepted | SmsFoundationError:
+    return _conflict() if isinstance(outcome, IdempotencyConflict) else outcome
 
 
 def _conflict() -> IdempotencyError:

@@ -15,7 +15,7 @@ import orjson
 from sms_foundation.core.db import Connection
 from sms_foundation.core.ids import new_id
 from sms_foundation.core.work.queue import Priority, Work
-from sms_foundation.messaging.jobs import SEND_MESSAGE
+from sms_foundation.messaging.outbound.lines import sql_order_key, sql_send_kind
 from sms_foundation.messaging.states import FINAL, sql_leads_further
 from sms_foundation.providers.base import MessageStatus, Price
 
@@ -30,6 +30,7 @@ _RETRYABLE_FOR = "interval '1 day'"
 _LOAD = """
 SELECT m.id, m.delivery_status, m.provider_message_id, m.to_number, m.requested_sender, m.requested_provider,
        m.message_content, m.media::text AS media, m.num_segments, m.priority, m.client_id, m.content_retention,
+       m.is_test,
        coalesce(m.send_at, m.created_at) AS wanted_at, m.requeued_at,
        extract(epoch FROM m.expires_at - now())::float8 AS left_s,
        EXISTS (SELECT FROM sms_opt_outs AS o WHERE o.phone_number_canonical = m.to_number) AS is_opted_out,
@@ -177,18 +178,18 @@ SET outcome = $2, finished_at = coalesce(finished_at, now()),
 WHERE message_id = $1 AND (outcome IS NULL OR outcome = 'unknown')
 """
 
-_RELEASE = """
+_RELEASE = f"""
 WITH released AS (
     UPDATE work AS w
-    SET kind = $3, order_key = concat(m.to_number, '/', m.priority), state = 'due', attempts = 0, run_at = now(),
-        lease_token = NULL, lease_until = NULL
+    SET kind = {sql_send_kind("m.is_test")}, order_key = {sql_order_key("m.to_number", "m.priority", "m.is_test")},
+        state = 'due', attempts = 0, run_at = now(), lease_token = NULL, lease_until = NULL
     FROM unnest($1::bigint[], $2::uuid[]) AS held(id, lease_token), sms_messages AS m
     WHERE w.id = held.id AND w.lease_token = held.lease_token AND m.id = w.ref_id
     RETURNING m.id
 )
 UPDATE sms_messages AS m SET delivery_status = 'queued', updated_at = now()
 FROM released WHERE m.id = released.id AND m.delivery_status = 'accepted'
-"""
+"""  # noqa: S608  # put together from constants only
 
 _TAKEN_IDS = """
 SELECT provider_message_id FROM sms_messages WHERE provider_message_id = ANY($2) AND provider = $1 AND id <> $3
@@ -242,6 +243,7 @@ class DueMessage:
     priority: Priority
     client_id: str
     content_retention: str
+    is_test: bool
     wanted_at: datetime
     left_s: float | None
     is_opted_out: bool
@@ -338,6 +340,7 @@ async def load(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, DueMes
             priority=Priority(row["priority"]),
             client_id=row["client_id"],
             content_retention=row["content_retention"],
+            is_test=row["is_test"],
             wanted_at=row["wanted_at"],
             left_s=row["left_s"],
             is_opted_out=row["is_opted_out"],
@@ -441,7 +444,7 @@ async def close_attempts(
 
 async def release(connection: Connection, held: Sequence[Work]) -> None:
     """Put scheduled messages in line; their places are those of their acceptance."""
-    await connection.execute(_RELEASE, [work.id for work in held], [work.lease_token for work in held], SEND_MESSAGE)
+    await connection.execute(_RELEASE, [work.id for work in held], [work.lease_token for work in held])
 
 
 async def taken_ids(

@@ -27,11 +27,18 @@ def show_accepted(accepted: Accepted, progress: Progress | None) -> dict[str, An
         "twilio_sid": None if progress is None else progress.provider_message_id,
         "num_segments": accepted.num_segments if progress is None else progress.num_segments,
         "encoding": accepted.encoding,
+        "is_test": accepted.is_test,
     }
 
 
-def show_batch_item(index: int, answer: Accepted | SmsFoundationError) -> dict[str, Any]:
-    """Return what became of one message of a batch."""
+def show_batch(answers: Sequence[Accepted | SmsFoundationError]) -> dict[str, Any]:
+    """Return what became of every message of a batch."""
+    results = [_batch_item(index, answer) for index, answer in enumerate(answers)]
+    accepted = sum(each["error"] is None for each in results)
+    return {"accepted": accepted, "refused": len(results) - accepted, "results": results}
+
+
+def _batch_item(index: int, answer: Accepted | SmsFoundationError) -> dict[str, Any]:
     if isinstance(answer, SmsFoundationError):
         error = {"code": answer.code, "message": answer.message, "details": answer.details}
         return {"index": index, "status": answer.status, "is_replay": False, "sms": None, "error": error}
@@ -73,6 +80,7 @@ def show_summary(row: asyncpg.Record) -> dict[str, Any]:
         "twilio_sid": row["provider_message_id"],
         "num_segments": row["num_segments"],
         "encoding": row["encoding"],
+        "is_test": row["is_test"],
         "direction": row["direction"],
         "from_number": row["from_number"],
         "to_number": row["to_number"],

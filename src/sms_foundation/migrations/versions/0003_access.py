@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_auth_clients")),
         sa.UniqueConstraint("email", name=op.f("uq_auth_clients_email")),
     )
+    op.create_index("ix_auth_clients_roles", "auth_clients", ["roles"], unique=False, postgresql_using="gin")
     op.create_table(
         "auth_invitations",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -69,14 +70,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_auth_invitations")),
         sa.UniqueConstraint("digest", name=op.f("uq_auth_invitations_digest")),
     )
+    op.create_index("ix_auth_invitations_expires_at", "auth_invitations", ["expires_at"], unique=False)
     op.create_table(
         "auth_number_rules",
+        sa.Column(
+            "id", sa.Uuid(), nullable=False, comment="in the order in which they are listed; tells nothing of the number"
+        ),
         sa.Column("prefix", sa.Text(), nullable=False, comment="a number, or what numbers begin with: +1900"),
         sa.Column("is_allowed", sa.Boolean(), nullable=False),
         sa.Column("note", sa.Text(), server_default="", nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("prefix", name=op.f("pk_auth_number_rules")),
+        sa.UniqueConstraint("id", name=op.f("uq_auth_number_rules_id")),
     )
     op.create_table(
         "auth_roles",
@@ -91,7 +97,10 @@ def upgrade() -> None:
         "auth_signing_keys",
         sa.Column("kid", sa.Text(), nullable=False, comment="RFC 7638 thumbprint"),
         sa.Column(
-            "public_jwk", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="the public half only"
+            "public_jwk",
+            postgresql.JSONB(astext_type=sa.Text()),
+            nullable=True,
+            comment="the public half only; null once it has retired",
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column(
@@ -106,7 +115,7 @@ def upgrade() -> None:
         "idempotency_keys",
         sa.Column("digest", sa.LargeBinary(), nullable=False, comment="SHA-256 of who asked and their key"),
         sa.Column(
-            "request_digest", sa.LargeBinary(), nullable=False, comment="SHA-256 of method, path, query and body"
+            "request_digest", sa.LargeBinary(), nullable=False, comment="of path, query and body, keyed with the key"
         ),
         sa.Column("status", sa.SmallInteger(), nullable=False),
         sa.Column(
@@ -188,6 +197,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_auth_refresh_tokens")),
     )
+    op.create_index("ix_auth_refresh_tokens_expires_at", "auth_refresh_tokens", ["expires_at"], unique=False)
     op.create_index("ix_auth_refresh_tokens_session_id", "auth_refresh_tokens", ["session_id"], unique=False)
     op.add_column(
         "sms_messages",
@@ -198,6 +208,12 @@ def upgrade() -> None:
             nullable=False,
             comment="asked for with a test key: only the simulated provider carries it",
         ),
+    )
+    op.create_check_constraint(
+        op.f("ck_sms_messages_is_test"), "sms_messages", "provider IS NULL OR is_test = (provider = 'simulated')"
+    )
+    op.create_index(
+        "ix_sms_messages_is_test", "sms_messages", ["id"], unique=False, postgresql_where=sa.text("is_test")
     )
     op.execute(_REFUSE_CHANGES)
     op.execute(
@@ -212,8 +228,11 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_index("ix_sms_messages_is_test", table_name="sms_messages", postgresql_where=sa.text("is_test"))
+    op.drop_constraint(op.f("ck_sms_messages_is_test"), "sms_messages", type_="check")
     op.drop_column("sms_messages", "is_test")
     op.drop_index("ix_auth_refresh_tokens_session_id", table_name="auth_refresh_tokens")
+    op.drop_index("ix_auth_refresh_tokens_expires_at", table_name="auth_refresh_tokens")
     op.drop_table("auth_refresh_tokens")
     op.drop_index("ix_auth_sessions_expires_at", table_name="auth_sessions")
     op.drop_index("ix_auth_sessions_client_id", table_name="auth_sessions")
@@ -227,7 +246,9 @@ def downgrade() -> None:
     op.drop_table("auth_signing_keys")
     op.drop_table("auth_roles")
     op.drop_table("auth_number_rules")
+    op.drop_index("ix_auth_invitations_expires_at", table_name="auth_invitations")
     op.drop_table("auth_invitations")
+    op.drop_index("ix_auth_clients_roles", table_name="auth_clients", postgresql_using="gin")
     op.drop_table("auth_clients")
     op.drop_index("ix_auth_audit_log_target", table_name="auth_audit_log")
     op.drop_index("ix_auth_audit_log_actor", table_name="auth_audit_log")

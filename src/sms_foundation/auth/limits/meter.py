@@ -1,0 +1,66 @@
+"""Asking `core.rates` for many requests at once, and doing without them for a moment when they cannot be asked."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from sms_foundation.auth.metrics import UNLIMITED
+from sms_foundation.core.batching import Batcher, OverloadedError
+from sms_foundation.core.clock import monotonic
+from sms_foundation.core.rates.base import Outcome, Rates, RatesUnavailableError, Wish
+
+log = structlog.get_logger(__name__)
+
+_MAX_BATCH = 64
+# A request waits no longer than this for whoever keeps the rates; then nobody asks them for a moment.
+_TIMEOUT_S = 2.0
+_UNAVAILABLE_S = 1.0
+_OUTAGES = (RatesUnavailableError, OverloadedError, TimeoutError)
+
+
+class Meter:
+    """Reserves what limits allow. While rates cannot be asked it returns None, counted and logged: nobody is stopped.
+
+    A limit protects from too much; a Redis that is away must not be what stops every message. (When the database is
+    away, nothing can be accepted anyway.)
+    """
+
+    def __init__(self, rates: Rates) -> None:
+        self._rates = rates
+        self._batcher: Batcher[Wish, Outcome] = Batcher(
+            rates.reserve,
+            is_item_to_blame=lambda error: not isinstance(error, _OUTAGES),
+            max_items=_MAX_BATCH,
+            timeout_s=_TIMEOUT_S,
+        )
+        self._unavailable_until = 0.0
+
+    async def reserve(self, limit: str, wish: Wish) -> Outcome | None:
+        """Reserve for one request, together with those that ask meanwhile. `limit` is a label of metrics."""
+        if monotonic() >= self._unavailable_until:
+            try:
+                return await self._batcher.submit(wish)
+            except _OUTAGES as error:
+                self._note_outage(error)
+        UNLIMITED.labels(limit).inc()
+        return None
+
+    async def reserve_all(self, limit: str, wishes: Sequence[Wish]) -> Sequence[Outcome | None]:
+        """Reserve for each of `wishes`, in one statement of their own."""
+        if monotonic() >= self._unavailable_until:
+            try:
+                return await self._rates.reserve(wishes)
+            except _OUTAGES as error:
+                self._note_outage(error)
+        UNLIMITED.labels(limit).inc(len(wishes))
+        return [None] * len(wishes)
+
+    async def close(self) -> None:
+        """Wait until everybody who asked has an answer."""
+        await self._batcher.close()
+
+    def _note_outage(self, error: Exception) -> None:
+        now = monotonic()
+        if now >= self._unavailable_until:
+            log.warning("limits.not_asked", error=str(error) or type(error).__name__)
+        self._unavailable_until = now + _UNAVAILABLE_S

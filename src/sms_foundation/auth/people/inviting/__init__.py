@@ -1,0 +1,1 @@
+"""Invitations over HTTP, for those who manage clients."""

@@ -1,0 +1,31 @@
+"""What is answered about tokens and keys."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class TokenAnswer(BaseModel):
+    """A token, as RFC 6749 has it."""
+
+    access_token: str = Field(description="Send it as `Authorization: Bearer ...`")
+    token_type: Literal["Bearer"]
+    expires_in: int = Field(description="Seconds it is valid", examples=[900])
+    scope: str = Field(description="What it may, with blanks between", examples=["messages:read messages:send"])
+
+
+class PublishedKey(BaseModel):
+    """The public half of a signing key (RFC 7517)."""
+
+    kid: str = Field(description="Its name, in the header of what it signed: the RFC 7638 thumbprint")
+    kty: Literal["RSA"]
+    alg: Literal["RS256"]
+    use: Literal["sig"]
+    n: str = Field(description="Modulus, base64url")
+    e: str = Field(description="Exponent, base64url", examples=["AQAB"])
+
+
+class KeySetAnswer(BaseModel):
+    """All keys whose signatures are accepted now, newest first."""
+
+    keys: list[PublishedKey]
