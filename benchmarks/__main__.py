@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from benchmarks import enriching, history, inbound, pace, recognising, sending, starting
+from benchmarks import access, enriching, history, inbound, pace, recognising, sending, starting
 from benchmarks.database import lend_server
 from benchmarks.errors import BenchmarkError
 from benchmarks.lab import QUICK, Extent, Lab
@@ -24,6 +24,7 @@ FAMILIES: tuple[tuple[Callable[[], list[str]], Callable[[Lab, Collection[str]], 
     (pace.names, pace.measure),
     (enriching.names, enriching.measure),
     (sending.names, sending.measure),
+    (access.names, access.measure),  # after sending, whose figures it compares with
     (starting.names, starting.measure),
     (recognising.names, recognising.measure),
     (history.names, history.measure),  # last: its million rows leave the server with writing to do

@@ -56,10 +56,10 @@ def _measure_accepting(lab: Lab) -> None:
     """Sends with idempotency keys from 64 connections; the work rows wait for a worker that is not there."""
     phones = phone_numbers(20_000)
     with lab.postgres.fresh_database() as url, lab.service(url, WORK_IN_PROCESS="false") as service:
-        lab.measure(service, _sends(phones, 3000, "warm"))
+        lab.measure(service, send_requests(phones, 3000, "warm"))
         runs = []
         for index in range(lab.extent.rounds):
-            requests = _sends(phones, lab.extent.run_requests, f"round{index}")
+            requests = send_requests(phones, lab.extent.run_requests, f"round{index}")
             runs.append(lab.measure(service, requests))
             lab.postgres.settle(url)
         stored = lab.postgres.query(
@@ -156,7 +156,7 @@ def _measure_urgent(lab: Lab) -> None:
     )
 
 
-def _sends(phones: Sequence[str], count: int, keys: str) -> list[bytes]:
+def send_requests(phones: Sequence[str], count: int, keys: str) -> list[bytes]:
     return [
         _request("/v1/sms/send", {"to": phones[index % len(phones)], "message": "Your plumber comes at 10."}, key)
         for index in range(count)

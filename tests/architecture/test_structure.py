@@ -83,9 +83,10 @@ class TestImports:
         assert {name for name in importers("fastapi", "starlette") if not allowed.fullmatch(name)} == set()
 
     def test_http_clients_are_opened_where_outside_services_are_called(self) -> None:
-        """aiohttp for what is called often, which docs/adr explains; httpx for the simulator's own command line."""
+        """aiohttp for what is called often, which docs/adr explains; httpx for the simulator's own command line,
+        and for the keys of outside issuers, fetched every ten minutes."""
         assert importers("aiohttp") <= {"core/http.py", "simulator/posting.py"}
-        assert importers("httpx") <= {"simulator/control_client.py"}
+        assert importers("httpx") <= {"simulator/control_client.py", "auth/tokens/jwks.py", "auth/tokens/outside.py"}
         assert importers("requests", "urllib3", "twilio") == set()
 
     def test_the_database_toolkit_is_for_migrations(self) -> None:

@@ -68,6 +68,13 @@ class TestErrors:
         for result, (_, words) in zip(results, cases, strict=True):
             assert_one_line(result, *words)
 
+    async def test_of_a_service_that_is_just_starting_are_one_line_below_the_log(self, run: Run) -> None:
+        """Found out when the server runs already."""
+        result = await run("serve", "--port", "0", DATABASE_URL=NOWHERE, OPERATIONS_NETWORKS="junk", LOG_FORMAT="json")
+
+        assert_one_line(result, "OPERATIONS_NETWORKS", "junk")
+        assert "Traceback" not in result.out
+
     async def test_of_usage_are_told_with_the_usage(self, run_all: RunAll) -> None:
         for result, word in zip(
             await run_all(["dance"], ["dead", "replay"], ["serve", "--port", "x"], ["dead", "list", "--limit", "0"]),

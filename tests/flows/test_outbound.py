@@ -203,3 +203,19 @@ class TestSendCommand:
         assert_one_line(nobody, "sms-foundation run", "--url")
         assert stranger.status == 1
         assert (later.status, len(later.lines)) == (0, 1)
+
+    async def test_with_a_test_key_nothing_leaves_the_house(self, stage: Stage, database: Database) -> None:
+        key = await make_key(database, "tests", is_test=True)
+
+        sent, refused = await asyncio.gather(
+            stage.run("send", "--to", PHONE, "--provider", "twilio", "A test.", SMS_API_KEY=key),
+            stage.run("send", "--to", "+15005550012", "A test.", SMS_API_KEY=key),
+        )
+
+        assert sent.status == 0, sent
+        steps = [line.partition(" s  ")[2] for line in sent.lines[1:]]
+        assert steps[-1] == "delivered, says simulated"
+        assert any(step.startswith("attempt 1 through simulated: sent") for step in steps)
+        assert_one_line(refused, "undelivered", "Unreachable destination handset")
+        await stage.until_delivered(await stage.send("no test"))
+        assert [row["body"] for row in await true_record(stage.simulator)] == ["no test"]

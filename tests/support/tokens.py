@@ -61,6 +61,7 @@ class Issuer:
         self.status = 200
         self.headers: list[tuple[bytes, bytes]] = []
         self.asked = 0
+        self.was_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.url = ""
@@ -72,6 +73,7 @@ class Issuer:
                 await send({"type": f"lifespan.{kind}.complete"})
             return
         self.asked += 1
+        self.was_asked.set()
         await self.may_answer.wait()
         body = orjson.dumps({"keys": self.keys}) if self.body is None else self.body
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})

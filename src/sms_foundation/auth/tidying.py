@@ -1,10 +1,14 @@
-"""Deleting what access control needs no more: kept answers, sessions and tokens, invitations. The audit log stays."""
+"""Deleting what access control needs no more: kept answers, sessions, tokens, invitations, limits nobody is near.
+
+The audit log stays.
+"""
 
 from datetime import timedelta
 from typing import Final
 
 from sms_foundation.core.db import Connection, Database, rows_affected
 from sms_foundation.core.ids import NIL
+from sms_foundation.core.rates.postgres import forget_idle
 from sms_foundation.core.work.queue import NewWork, Work
 from sms_foundation.core.work.runner import Again, Outcome
 
@@ -53,5 +57,5 @@ class Tidying:
         is_left = True
         while is_left:
             async with self._database.connection() as connection:
-                is_left = await tidy(connection) > 0
+                is_left = await tidy(connection) + await forget_idle(connection) > 0
         return Again(_EVERY)

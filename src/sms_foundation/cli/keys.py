@@ -58,7 +58,9 @@ def create(
 ) -> None:
     """Create a key and print it, this once.
 
-    The key stands alone on standard output; what is said about it goes to standard error. For example: export SMS_API_KEY=$(sms-foundation keys create rent-reminder production --expires 90d)
+    The key stands alone on standard output; what is said about it goes to standard error. For example:
+
+        export SMS_API_KEY=$(sms-foundation keys create rent-reminder production)
     """
     asked = read_options(
         KeyBody,
@@ -82,7 +84,8 @@ def list_keys(
 ) -> None:
     """List keys, newest first, without their secrets.
 
-    Prefix, id, client, state, end, last use, what it is confined to, name. expiring: replaced and still good for a while, or in its last week.
+    Prefix, id, client, state, end, last use, what it is confined to, name. A key is expiring in its last week, and
+    while it is being replaced.
     """
 
     async def fetch(connection: Connection) -> list[ApiKey]:

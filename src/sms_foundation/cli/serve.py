@@ -13,6 +13,7 @@ from sms_foundation.core.config import Settings, load_settings
 from sms_foundation.core.db import DatabaseUrl
 from sms_foundation.core.errors import StartupError
 from sms_foundation.core.logging import configure_logging
+from sms_foundation.core.web.startup import Startup
 
 commands = typer.Typer(add_completion=False)
 
@@ -54,10 +55,13 @@ def bind(settings: Settings) -> socket.socket:
 def serve_on(listener: socket.socket, settings: Settings, url: DatabaseUrl) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Of SHUTDOWN_TIMEOUT_S, requests get two fifths and background work one; the rest is for closing.
+    Of SHUTDOWN_TIMEOUT_S, requests get two fifths and background work one; the rest is for closing. Raises StartupError
+    when the service cannot start as it is configured.
     """
+    app = Startup(create_app(settings, url))
     config = uvicorn.Config(
-        create_app(settings, url),
+        app,
+        interface="asgi3",
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -71,4 +75,8 @@ def serve_on(listener: socket.socket, settings: Settings, url: DatabaseUrl) -> N
         timeout_keep_alive=75,  # longer than a load balancer's, so that it never reuses a connection we just closed
         timeout_graceful_shutdown=max(int(settings.shutdown_timeout_s * 0.4), 1),
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:  # the server leaves by SystemExit when the application does not start
+        if app.problem is not None:
+            raise app.problem

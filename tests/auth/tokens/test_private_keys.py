@@ -106,7 +106,7 @@ class TestOpenPrivateKeys:
         assert [key.kid for key in keys.read()] == [FIRST.kid]
 
     def test_a_setting_that_cannot_be_used_stops_the_start_in_one_line(self) -> None:
-        with pytest.raises(StartupError, match="^SIGNING_KEY holds no private key") as caught:
+        with pytest.raises(StartupError, match=r"^SIGNING_KEY holds no private key") as caught:
             open_private_keys(production(signing_key="s3cr3t"))
 
         assert "s3cr3t" not in str(caught.value)

@@ -119,6 +119,46 @@ class TestReserve:
 
         assert len(statements) == 1
 
+    async def test_so_do_new_keys(self, database_url: DatabaseUrl) -> None:
+        database = Database(database_url, make_settings(database_pool_size=2))
+        await database.open()
+        rates = PostgresRates(database)
+        await rates.reserve([wish("known")])
+        statements: list[LoggedQuery] = []
+
+        async with database.connection() as one, database.connection() as other:
+            one.add_query_logger(statements.append)
+            other.add_query_logger(statements.append)
+        outcomes = await rates.reserve([wish("b"), wish("a"), wish("known"), wish("b"), wish("c", horizon_s=0)])
+        await database.close()
+
+        assert len(statements) == 1
+        assert [outcomes[0], outcomes[1], outcomes[3], outcomes[4]] == [Slot(0), Slot(0), Slot(MINUTE), Slot(0)]
+
+    async def test_a_key_that_somebody_else_makes_at_the_same_moment_is_one_key(
+        self, rates: PostgresRates, database: Database, connection: Connection
+    ) -> None:
+        async with connection.transaction():
+            await connection.execute("INSERT INTO rate_cells VALUES ('b', clock_timestamp() + interval '1 hour')")
+            waiting = asyncio.create_task(rates.reserve([wish("a"), wish("b"), wish("c"), wish("b")]))
+            await wait_until_somebody_waits(database)
+
+        a, b, c, b_again = await waiting
+
+        assert (a, c) == (Slot(0), Slot(0))
+        assert isinstance(b, Slot)
+        assert isinstance(b_again, Slot)
+        assert 3500 < b.delay_s <= 3600
+        assert b_again.delay_s == pytest.approx(b.delay_s + MINUTE)
+
+    async def test_new_keys_in_opposite_order_let_everybody_through(self, rates: PostgresRates) -> None:
+        keys = [f"key-{n}" for n in range(40)]
+
+        answers = await asyncio.gather(*(rates.reserve([wish(key) for key in keys[:: (-1) ** n]]) for n in range(12)))
+
+        assert {round(room_s / MINUTE) for room_s in (await rates.read(keys)).values()} == {12}
+        assert all(isinstance(outcome, Slot) for answer in answers for outcome in answer)
+
     async def test_a_connection_that_breaks_in_the_middle_is_replaced(
         self, rates: PostgresRates, database: Database, connection: Connection
     ) -> None:

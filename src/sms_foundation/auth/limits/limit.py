@@ -32,11 +32,8 @@ class Limit:
         `already`: so many units were used for the same request. One that needs more than `count` in all passes when
         nothing else is used; what it took beyond `count` has to come back before anything else passes.
         """
-        cost_us = units * self.interval_us
         horizon_us = max(self.count - units, already) * self.interval_us
-        # One unit that is as large as all of them, and half a microsecond, so that `Wish`, which has seconds and rounds
-        # up and down, comes to these very numbers.
-        return Wish(f"{key}:{self.text}", (cost_us - 0.5) / _US, 1, (horizon_us + 0.5) / _US)
+        return exact_wish(f"{key}:{self.text}", units * self.interval_us, horizon_us)
 
     def used_us(self, outcome: Outcome, units: int = 1, *, already: int = 0) -> int:
         """Return how long it takes from now until everything has come back, after a `wish` with this outcome."""
@@ -70,6 +67,14 @@ def parse_limit(text: str) -> Limit | None:
         interval_us=-(-window_s * _US // count),
         fixed_headers=((b"ratelimit-limit", b"%d" % count), (b"ratelimit-policy", policy)),
     )
+
+
+def exact_wish(key: str, cost_us: int, horizon_us: int) -> Wish:
+    """Return the wish that takes up exactly `cost_us`, with exactly this horizon.
+
+    A wish has seconds, and rounds cost up and horizon down: half a microsecond makes it come to these very numbers.
+    """
+    return Wish(key, (cost_us - 0.5) / _US, 1, (horizon_us + 0.5) / _US)
 
 
 def whole_seconds(wait_s: float) -> int:

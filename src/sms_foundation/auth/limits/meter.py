@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import structlog
 
+from sms_foundation.auth.limits.limit import exact_wish
 from sms_foundation.auth.metrics import UNLIMITED
 from sms_foundation.core.batching import Batcher, OverloadedError
 from sms_foundation.core.clock import monotonic
-from sms_foundation.core.rates.base import Outcome, Rates, RatesUnavailableError, Wish
+from sms_foundation.core.rates.base import Outcome, Rates, RatesUnavailableError, Slot, Wish
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ class Meter:
     def __init__(self, rates: Rates) -> None:
         self._rates = rates
         self._batcher: Batcher[Wish, Outcome] = Batcher(
-            rates.reserve,
+            self._reserve_batch,
             is_item_to_blame=lambda error: not isinstance(error, _OUTAGES),
             max_items=_MAX_BATCH,
             timeout_s=_TIMEOUT_S,
@@ -59,8 +60,45 @@ class Meter:
         """Wait until everybody who asked has an answer."""
         await self._batcher.close()
 
+    async def _reserve_batch(self, wishes: Sequence[Wish]) -> list[Outcome]:
+        """Reserve for `wishes`, equal ones as one: a client has many under way, and each of them the same wish."""
+        groups = _groups(wishes)
+        outcomes = await self._rates.reserve([_joint(wishes[group[0]], len(group)) for group in groups])
+        answers: dict[int, Outcome] = {}
+        for group, outcome in zip(groups, outcomes, strict=True):
+            if len(group) == 1:
+                answers[group[0]] = outcome
+            elif isinstance(outcome, Slot):
+                cost_s = wishes[group[0]].cost_us / 1_000_000
+                answers.update((index, Slot(outcome.delay_s + nth * cost_s)) for nth, index in enumerate(group))
+        left = [index for index in range(len(wishes)) if index not in answers]
+        if left:  # there is no room for all of a group: who gets in is for each of them to ask
+            answers.update(zip(left, await self._rates.reserve([wishes[index] for index in left]), strict=True))
+        return [answers[index] for index in range(len(wishes))]
+
     def _note_outage(self, error: Exception) -> None:
         now = monotonic()
         if now >= self._unavailable_until:
             log.warning("limits.not_asked", error=str(error) or type(error).__name__)
         self._unavailable_until = now + _UNAVAILABLE_S
+
+
+def _groups(wishes: Sequence[Wish]) -> list[list[int]]:
+    """Return the indexes of equal wishes together, where one after the other could have what it asks for."""
+    groups: list[list[int]] = []
+    of_key: dict[str, list[int]] = {}
+    for index, wish in enumerate(wishes):
+        group = of_key.get(wish.key)
+        if group is not None and wishes[group[0]] is wish and wish.horizon_us >= len(group) * wish.cost_us:
+            group.append(index)
+        else:
+            of_key[wish.key] = group = [index]
+            groups.append(group)
+    return groups
+
+
+def _joint(wish: Wish, count: int) -> Wish:
+    """Return what is granted exactly when `count` such wishes, one after the other, all are."""
+    if count == 1:
+        return wish
+    return exact_wish(wish.key, count * wish.cost_us, wish.horizon_us - (count - 1) * wish.cost_us)

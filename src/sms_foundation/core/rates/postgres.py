@@ -15,36 +15,46 @@ from sms_foundation.core.rates.base import Outcome, RatesUnavailableError, Wish,
 # have moved since the statement began is locked, and returned, as they left it. `now` is read when all locks are
 # held: a slot cannot begin while we still wait. `walk` has a row per wish, saying where its slot starts; the row at
 # `stop` is where the next one would. (A window function cannot do this: whether a wish moves the cell depends on the
-# wishes before it.) A key without a row has no result: see `_CREATE`.
+# wishes before it.) A key without a row gets one (`made`), in key order and after all locks of rows that were there;
+# whoever was faster with it leaves it out of `made`, and its wishes have no result.
+# (An insert waits only for somebody who is inserting the same key, and has all its locks: for a moment.)
 _RESERVE = """
-WITH RECURSIVE held AS MATERIALIZED (
-    SELECT run.first, run.stop, cell.key, cell.tat
-    FROM unnest($1::text[], $2::int[], $3::int[]) AS run(key, first, stop) JOIN rate_cells AS cell USING (key)
+WITH RECURSIVE run AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::int[], $3::int[]) AS run(key, first, stop)
+), held AS MATERIALIZED (
+    SELECT run.first, run.stop, cell.key, cell.tat FROM run JOIN rate_cells AS cell USING (key)
     ORDER BY cell.key
     FOR NO KEY UPDATE OF cell
 ), clock AS MATERIALIZED (
-    SELECT max(clock_timestamp()) AS now FROM held
+    SELECT coalesce(max(clock_timestamp()), clock_timestamp()) AS now FROM held
 ), walk AS (
-    SELECT key, stop, first AS position,
-           greatest(0, extract(epoch FROM tat - (SELECT now FROM clock)) * 1000000)::bigint AS start_us
-    FROM held
+    (SELECT key, false AS is_new, stop, first AS position,
+            greatest(0, date_part('epoch', tat - (SELECT now FROM clock)) * 1000000)::bigint AS start_us
+     FROM held
+     UNION ALL
+     SELECT key, true, stop, first, 0 FROM run WHERE NOT EXISTS (SELECT FROM rate_cells WHERE key = run.key))
     UNION ALL
-    SELECT key, stop, position + 1,
+    SELECT key, is_new, stop, position + 1,
            start_us + CASE WHEN start_us <= ($5::bigint[])[position] THEN ($4::bigint[])[position] ELSE 0 END
     FROM walk WHERE position < stop
 ), moved AS (
     UPDATE rate_cells AS cell SET tat = clock.now + walk.start_us * interval '1 microsecond'
     FROM walk, clock
-    WHERE walk.position = walk.stop AND cell.key = walk.key
+    WHERE walk.position = walk.stop AND NOT walk.is_new AND cell.key = walk.key
       AND cell.tat < clock.now + walk.start_us * interval '1 microsecond'
+), made AS (
+    INSERT INTO rate_cells (key, tat)
+    SELECT walk.key, clock.now + walk.start_us * interval '1 microsecond' FROM walk, clock
+    WHERE walk.position = walk.stop AND walk.is_new
+    ORDER BY walk.key
+    ON CONFLICT (key) DO NOTHING
+    RETURNING key
+), new AS (
+    SELECT array_agg(key) AS keys, count(*) = (SELECT count(*) FROM walk WHERE position = stop AND is_new) AS are_all
+    FROM made
 )
-SELECT position, start_us FROM walk WHERE position < stop
-"""
-
-# What a statement inserts it cannot lock and move, so the first use of a key takes two more. In key order, as above.
-_CREATE = """
-INSERT INTO rate_cells (key, tat) SELECT key, clock_timestamp() FROM unnest($1::text[]) AS t(key) ORDER BY key
-ON CONFLICT (key) DO NOTHING
+SELECT position, start_us FROM walk, new
+WHERE position < stop AND (NOT is_new OR new.are_all OR key = ANY(new.keys))
 """
 
 _READ = """
@@ -54,7 +64,7 @@ SELECT key, greatest(0, extract(epoch FROM tat - clock_timestamp()))::float8 FRO
 # Rows that somebody holds are not idle; skipping them, this waits for nobody.
 _FORGET_IDLE = """
 DELETE FROM rate_cells WHERE key IN (
-    SELECT key FROM rate_cells WHERE tat < clock_timestamp() - interval '1 hour' FOR UPDATE SKIP LOCKED)
+    SELECT key FROM rate_cells WHERE tat < clock_timestamp() - interval '1 hour' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 """
 
 
@@ -95,8 +105,7 @@ class PostgresRates:
         """See `base.Rates`. One statement and one commit that waits for no disk."""
         outcomes = await self._reserve_in_cells(wishes)
         missing = [index for index in range(len(wishes)) if index not in outcomes]
-        if missing:
-            await self._fetch(_CREATE, list({wishes[index].key for index in missing}))
+        if missing:  # made, or forgotten, by somebody else meanwhile
             later = await self.reserve([wishes[index] for index in missing])
             outcomes.update(zip(missing, later, strict=True))
         return [outcomes[index] for index in range(len(wishes))]
@@ -129,5 +138,5 @@ class PostgresRates:
 
 
 async def forget_idle(connection: Connection) -> int:
-    """Delete cells that nobody has used for an hour: having none means the same. Returns how many. Idempotent."""
+    """Delete cells that nobody has used for an hour: having none means the same. Returns how many, 10,000 at most."""
     return rows_affected(await connection.execute(_FORGET_IDLE))

@@ -1,0 +1,2 @@
+bucket = "example-sms-dev-terraform"
+prefix = "sms-foundation"

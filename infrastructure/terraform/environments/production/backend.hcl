@@ -1,0 +1,2 @@
+bucket = "example-sms-production-terraform"
+prefix = "sms-foundation"

@@ -1,0 +1,2 @@
+bucket = "example-sms-staging-terraform"
+prefix = "sms-foundation"

@@ -1,0 +1,4 @@
+output "address" {
+  description = "Address that the host name must point to."
+  value       = google_compute_global_address.public.address
+}
