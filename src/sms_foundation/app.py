@@ -199,8 +199,10 @@ def _install_edge(
         room=lambda: core.runner.room,
         timeout_s=settings.webhook_timeout_s,
     )
-    acceptor = MessageAcceptor(database, timeout_s=settings.webhook_timeout_s, on_accepted=core.sender.wake)
     recipients = Recipients(access.number_rules, access.limiter)
+    acceptor = MessageAcceptor(
+        database, timeout_s=settings.webhook_timeout_s, on_accepted=core.sender.wake, admit=recipients.admit
+    )
     sending = SendingService(database, acceptor, _sending_limits(settings, core), recipients, wake=core.sender.wake)
     providers = list(core.providers.values()) if settings.public_base_urls else []
     hot_paths.update(
@@ -228,9 +230,7 @@ def _install_edge(
         roles_router(database, forget=access.directory.forget),
         audit_router(database),
         tokens_router(access, once),
-        people_router(
-            database, access, once, Passwords(), log_in_lasts=timedelta(days=settings.refresh_token_days)
-        ),
+        people_router(database, access, once, Passwords(), log_in_lasts=timedelta(days=settings.refresh_token_days)),
         invitations_router(database, once, lifetime=timedelta(hours=settings.invitation_hours)),
         health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
         _operations_router(database),

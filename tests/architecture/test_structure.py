@@ -86,7 +86,7 @@ class TestImports:
         """aiohttp for what is called often, which docs/adr explains; httpx for the simulator's own command line,
         and for the keys of outside issuers, fetched every ten minutes."""
         assert importers("aiohttp") <= {"core/http.py", "simulator/posting.py"}
-        assert importers("httpx") <= {"simulator/control_client.py", "auth/tokens/jwks.py", "auth/tokens/outside.py"}
+        assert importers("httpx") <= {"simulator/control_client.py", "auth/tokens/jwks.py"}
         assert importers("requests", "urllib3", "twilio") == set()
 
     def test_the_database_toolkit_is_for_migrations(self) -> None:

@@ -143,9 +143,13 @@ class TestIntroduceFirstAdmin:
             database = Database(parse_database_url(gate.url), settings)
             await database.open()
             waiting = asyncio.create_task(introduce_first_admin(database, None, told.append))
+
+            async def has_ended() -> bool:
+                return waiting.done()
+
             await gate.open()
             await runner.upgrade(empty_url)
-            await waiting
+            await eventually(has_ended, "the admin is there")
             await database.close()
 
         (text,) = told
@@ -170,13 +174,18 @@ class TestIntroduceFirstAdmin:
 
 class TestService:
     async def test_the_key_it_tells_opens_it(self, database_url: DatabaseUrl) -> None:
-        told: asyncio.Queue[str] = asyncio.Queue()
-        app = create_app(make_settings(open_access=False), database_url, announce=told.put_nowait)
+        told: list[str] = []
+
+        async def is_told() -> bool:
+            return bool(told)
+
+        app = create_app(make_settings(open_access=False), database_url, announce=told.append)
         async with (
             running(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE_URL) as client,
         ):
-            (key,) = KEY.findall(await told.get())
+            await eventually(is_told, "the key is told")
+            (key,) = KEY.findall(told[0])
             response = await client.get("/v1/clients", headers=bearer(key))
 
         assert response.status_code == 200

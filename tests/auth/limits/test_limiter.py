@@ -57,6 +57,11 @@ async def refusal(limiter: Limiter, caller: Principal, units: int = 1, *, alread
     return caught.value
 
 
+def live(recipients: Sequence[str]) -> list[tuple[str, bool]]:
+    """Messages that no test key sends."""
+    return [(recipient, False) for recipient in recipients]
+
+
 def value(headers: Headers, name: str) -> int:
     return int(dict(headers)[name.encode()])
 
@@ -289,14 +294,14 @@ class TestAdmitNumbers:
     async def test_a_number_gets_so_many_from_all_instances_together(self, store: Store) -> None:
         instances = [await instance(store, number_limit="5/1h") for _ in range(2)]
 
-        answers = await asyncio.gather(*(instances[n % 2].admit_numbers([PHONE]) for n in range(40)))
+        answers = await asyncio.gather(*(instances[n % 2].admit_numbers(live([PHONE])) for n in range(40)))
 
         assert sum(answer == [None] for answer in answers) == 5
 
     async def test_in_a_batch_those_over_the_limit_are_refused_alone_and_in_order(self, store: Store) -> None:
         limiter = await instance(store, number_limit="2/1h")
 
-        answers = await limiter.admit_numbers([PHONE, OTHER_PHONE, PHONE, PHONE, OTHER_PHONE, PHONE])
+        answers = await limiter.admit_numbers(live([PHONE, OTHER_PHONE, PHONE, PHONE, OTHER_PHONE, PHONE]))
 
         assert [answer is None for answer in answers] == [True, True, True, False, True, False]
 
@@ -304,7 +309,7 @@ class TestAdmitNumbers:
         limiter = limiter_of(meter, number_limit="1/1h")
         before = counted("sms_rate_limited_total", "number")
 
-        _, error = await limiter.admit_numbers([PHONE, PHONE])
+        _, error = await limiter.admit_numbers(live([PHONE, PHONE]))
 
         assert error is not None
         assert (error.status, error.code, error.retry_after_s) == (429, "sms.rate_limited", 3600)
@@ -315,16 +320,16 @@ class TestAdmitNumbers:
 
     async def test_whoever_comes_back_after_retry_after_passes(self, store: Store) -> None:
         limiter = await instance(store, number_limit="3/100s")
-        *_, error = await limiter.admit_numbers([PHONE] * 4)
+        *_, error = await limiter.admit_numbers(live([PHONE] * 4))
         assert error is not None
         await store.let_pass(error.retry_after_s or 0)
 
-        assert await limiter.admit_numbers([PHONE]) == [None]
+        assert await limiter.admit_numbers(live([PHONE])) == [None]
 
     async def test_a_phone_is_one_whatever_channel_it_is_reached_by(self, meter: Meter) -> None:
         limiter = limiter_of(meter, number_limit="1/1h")
 
-        one, other = await limiter.admit_numbers([PHONE, f"whatsapp:{PHONE}"])
+        one, other = await limiter.admit_numbers(live([PHONE, f"whatsapp:{PHONE}"]))
 
         assert one is None
         assert other is not None
@@ -332,23 +337,23 @@ class TestAdmitNumbers:
     async def test_messages_that_reach_nobody_are_counted_apart(self, meter: Meter) -> None:
         limiter = limiter_of(meter, number_limit="1/1h")
 
-        assert [answer is None for answer in await limiter.admit_numbers([PHONE] * 2, is_test=True)] == [True, False]
-        assert await limiter.admit_numbers([PHONE]) == [None]
+        assert [answer is None for answer in await limiter.admit_numbers([(PHONE, True)] * 2)] == [True, False]
+        assert await limiter.admit_numbers(live([PHONE])) == [None]
 
     async def test_a_thousand_known_numbers_are_one_statement(self, database_url: DatabaseUrl) -> None:
         database = CountingDatabase(database_url, make_settings())
         await database.open()
         limiter = limiter_of(Meter(PostgresRates(database)), number_limit="60/1h")
         phones = [f"+1415{n:07}" for n in range(1000)]
-        await limiter.admit_numbers(phones)
+        await limiter.admit_numbers(live(phones))
         uses = database.uses
 
-        assert await limiter.admit_numbers(phones) == [None] * 1000
+        assert await limiter.admit_numbers(live(phones)) == [None] * 1000
         assert database.uses == uses + 1
         await database.close()
 
     async def test_without_a_limit_nothing_is_asked(self, meter: Meter, database: Database) -> None:
-        assert await limiter_of(meter).admit_numbers([PHONE, PHONE]) == [None, None]
+        assert await limiter_of(meter).admit_numbers(live([PHONE, PHONE])) == [None, None]
         assert await database.pool.fetchval("SELECT count(*) FROM rate_cells") == 0
 
 
@@ -372,7 +377,7 @@ class TestWithoutAnybodyToAsk:
         before = counted("sms_limits_not_asked_total", "client"), counted("sms_limits_not_asked_total", "number")
         with structlog.testing.capture_logs() as logs:
             answers = [await limiter.admit(client("a")) for _ in range(3)]
-            numbers = await limiter.admit_numbers([PHONE] * 2) + await limiter.admit_numbers([PHONE])
+            numbers = await limiter.admit_numbers(live([PHONE] * 2)) + await limiter.admit_numbers(live([PHONE]))
 
         assert (answers, numbers) == ([(), (), ()], [None] * 3)
         after = counted("sms_limits_not_asked_total", "client"), counted("sms_limits_not_asked_total", "number")

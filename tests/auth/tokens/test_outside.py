@@ -8,8 +8,11 @@ import orjson
 import pytest
 from joserfc.jwk import ECKey, OctKey
 
+from sms_foundation.auth.clients.schemas import IdentityBody
+from sms_foundation.auth.clients.service import link_identity
 from sms_foundation.auth.gate import OutsideToken
 from sms_foundation.auth.refusals import Reason, RefusedError
+from sms_foundation.auth.roles.granting import COMMAND_LINE
 from sms_foundation.auth.tokens import jwks
 from sms_foundation.auth.tokens.issuers import outside_issuers
 from sms_foundation.auth.tokens.jwks import JwksError, read_jwks
@@ -143,9 +146,9 @@ class TestAccepted:
     ) -> None:
         settings = make_settings(outside_issuers=configured(*issuers), open_access=False)
         client = await make_client(database, "maintenance", roles=["viewer"])
-        await database.pool.execute(
-            "INSERT INTO auth_identities (issuer, subject, client_id) VALUES ($1, $2, $3)", GOOGLE, EMAIL, client
-        )
+        identity = IdentityBody(issuer="accounts.google.com", subject=EMAIL)  # the other of its names
+        async with database.transaction() as connection:
+            await link_identity(connection, COMMAND_LINE, client, identity)
         async with running_service(settings, database.url, database) as service:
             known = await service.client.get("/users/me", headers=bearer(sign(google(), GOOGLE_KEY)))
             others = [

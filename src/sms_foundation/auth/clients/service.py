@@ -13,6 +13,7 @@ from sms_foundation.auth.permissions import Permissions
 from sms_foundation.auth.principal import ClientKind
 from sms_foundation.auth.roles.granting import Grantor
 from sms_foundation.auth.roles.service import check_roles, keep_a_manager, permissions_of
+from sms_foundation.auth.tokens.issuers import canonical_issuer
 from sms_foundation.core.clock import utc_now
 from sms_foundation.core.db import Connection
 from sms_foundation.core.errors import ConflictError, NotFoundError
@@ -163,7 +164,7 @@ async def link_identity(connection: Connection, grantor: Grantor, client_id: str
     """
     client = await _lock(connection, client_id)
     grantor.check(await permissions_of(connection, client.roles))
-    owner = await repository.link_identity(connection, client_id, identity.issuer, identity.subject)
+    owner = await repository.link_identity(connection, client_id, canonical_issuer(identity.issuer), identity.subject)
     if owner is None:
         await _record(connection, grantor, Action.IDENTITY_LINK, client_id, identity.model_dump())
     elif owner != client_id:
@@ -173,7 +174,8 @@ async def link_identity(connection: Connection, grantor: Grantor, client_id: str
 async def unlink_identity(connection: Connection, grantor: Grantor, client_id: str, identity: IdentityBody) -> None:
     """Take an outside issuer's tokens for a subject as this client's no more. Raises NotFoundError."""
     await _lock(connection, client_id)
-    if not await repository.unlink_identity(connection, client_id, identity.issuer, identity.subject):
+    issuer = canonical_issuer(identity.issuer)
+    if not await repository.unlink_identity(connection, client_id, issuer, identity.subject):
         raise NotFoundError("the client has no such identity")
     await _record(connection, grantor, Action.IDENTITY_UNLINK, client_id, identity.model_dump())
 

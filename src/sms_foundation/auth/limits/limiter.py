@@ -11,7 +11,7 @@ from sms_foundation.auth.principal import Principal
 from sms_foundation.auth.refusals import Headers, RateLimitedError
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.phone import bare_number
-from sms_foundation.core.rates.base import Denied, Outcome, Wish
+from sms_foundation.core.rates.base import Denied, Wish
 
 _MOST_KEPT = 10_000
 
@@ -58,23 +58,21 @@ class Limiter:
             raise _client_error(limit, outcome.wait_s + already * limit.interval_us / 1_000_000, used_us)
         return limit.headers(used_us)
 
-    async def admit_numbers(self, recipients: Sequence[str], *, is_test: bool = False) -> list[RateLimitedError | None]:
-        """Count a message to each of `recipients` (canonical addresses); None: go ahead, or the error for that one.
+    async def admit_numbers(self, messages: Sequence[tuple[str, bool]]) -> Sequence[RateLimitedError | None]:
+        """Count each of `messages`, in one statement; None: go ahead, or the error for that one.
 
-        Messages of test keys reach nobody, and are counted apart.
+        A message is its recipient (a canonical address), and whether a test key sends it: those reach nobody, and are
+        counted apart.
         """
         limit = self._number_limit
-        if limit is None or not recipients:
-            return [None] * len(recipients)
-        kind = "test-number" if is_test else "number"
-        wishes = [limit.wish(f"{kind}:{bare_number(each)}") for each in recipients]
-        if len(wishes) == 1:
-            outcomes: Sequence[Outcome | None] = [await self._meter.reserve("number", wishes[0])]
-        else:
-            outcomes = await self._meter.reserve_all("number", wishes)
+        if limit is None or not messages:
+            return [None] * len(messages)
+        outcomes = await self._meter.reserve_all(
+            "number", [limit.wish(_number_key(recipient, is_test)) for recipient, is_test in messages]
+        )
         return [
             _number_error(limit, recipient, outcome) if isinstance(outcome, Denied) else None
-            for recipient, outcome in zip(recipients, outcomes, strict=True)
+            for (recipient, _), outcome in zip(messages, outcomes, strict=True)
         ]
 
     def _check(self, limit: Limit, wish: Wish) -> None:
@@ -102,6 +100,10 @@ def _plain_wish(limit: str, client_id: str) -> Wish:
     parsed = parse_limit(limit)
     assert parsed is not None  # noqa: S101  # whoever has no limit has no wishes
     return parsed.wish(_client_key(client_id))
+
+
+def _number_key(recipient: str, is_test: bool) -> str:
+    return f"{'test-number' if is_test else 'number'}:{bare_number(recipient)}"
 
 
 def _client_error(limit: Limit, wait_s: float, used_us: int) -> RateLimitedError:

@@ -13,8 +13,8 @@ from sms_foundation.auth.principal import ClientKind
 from sms_foundation.auth.roles.schemas import RoleNames, Text
 
 # Longer than any that is accepted as a new one: what is typed in is compared, or refused with a reason, not cut off.
-_Password = Annotated[str, Field(max_length=1024, examples=["four words are enough"])]
-_NewPassword = Annotated[_Password, Field(description=f"{MIN_LENGTH} to {MAX_LENGTH} characters")]
+_Password = Annotated[str, Field(max_length=1024, description="The password", examples=["four words are enough"])]
+_NewPassword = Annotated[_Password, Field(description=f"Of your choice: {MIN_LENGTH} to {MAX_LENGTH} characters")]
 _Secret = Annotated[str, Field(max_length=255)]
 Email = Annotated[str, Field(max_length=320, examples=["ana@example.com"]), AfterValidator(canonical_email)]
 
@@ -35,7 +35,7 @@ class RegisterBody(_Body):
 class LoginBody(_Body):
     """Who logs in."""
 
-    email: Annotated[str, Field(max_length=320, examples=["ana@example.com"])]
+    email: str = Field(max_length=320, description="Your address", examples=["ana@example.com"])
     password: _Password
 
 
@@ -49,22 +49,26 @@ class LogoutBody(_Body):
     """A log-in that ends."""
 
     refresh_token: _Secret | None = Field(
-        None, description="Any of the log-in; left out: the one of the access token is ended"
+        None,
+        description="Any of the log-in; left out: the one of the access token is ended",
+        examples=["sf_refresh_..."],
     )
 
 
 class PasswordBody(_Body):
     """Another password."""
 
-    current: _Password
+    current: Annotated[_Password, Field(description="The one you have")]
     new: _NewPassword
 
 
 class LoginAnswer(BaseModel):
     """A log-in: a token to call with, and one to go on with."""
 
-    access_token: str = Field(description="Send it as `Authorization: Bearer ...`")
-    token_type: Literal["Bearer"]
+    access_token: str = Field(
+        description="Send it as `Authorization: Bearer ...`", examples=["eyJhbGciOiJSUzI1NiIs..."]
+    )
+    token_type: Literal["Bearer"] = Field(description="How it is sent", examples=["Bearer"])
     expires_in: int = Field(description="Seconds the access token is valid", examples=[900])
     refresh_token: str = Field(description="Brings the next two; works once", examples=["sf_refresh_..."])
     refresh_expires_at: datetime = Field(description="When the log-in ends by itself, if nothing is refreshed before")
@@ -74,15 +78,15 @@ class LoginAnswer(BaseModel):
 class MeAnswer(BaseModel):
     """Who calls, and what they may."""
 
-    client_id: str
-    kind: ClientKind
-    display_name: str | None
-    email: str | None
-    roles: list[str]
+    client_id: str = Field(description="Its id, for good", examples=["person-4fj2k9x01abc"])
+    kind: ClientKind = Field(description="A calling service, or a person")
+    display_name: str | None = Field(description="Its name, for people", examples=["Ana Díaz"])
+    email: str | None = Field(description="A person's address", examples=["ana@example.com"])
+    roles: list[str] = Field(description="Its roles", examples=[["viewer"]])
     permissions: list[str] = Field(description="With these credentials", examples=[["messages:read", "numbers:read"]])
     credential: str = Field(description="What was called with, without its secret", examples=["key sf_live_k3J9x2Qa"])
-    is_test: bool = Field(description="What is sent goes to the simulated provider")
-    created_at: datetime | None
+    is_test: bool = Field(description="What is sent goes to the simulated provider", examples=[False])
+    created_at: datetime | None = Field(description="Since when it is known here")
 
 
 class InvitationBody(_Body):
@@ -100,27 +104,31 @@ class InvitationBody(_Body):
 class InvitationOut(BaseModel):
     """An invitation, without its secret."""
 
-    id: UUID
-    email: str
-    roles: list[str]
-    state: InvitationState
+    id: UUID = Field(description="Its id; says nothing about the secret")
+    email: str = Field(description="Who is invited", examples=["ana@example.com"])
+    roles: list[str] = Field(description="What they will have", examples=[["viewer"]])
+    state: InvitationState = Field(description="What has become of it")
     created_by: str = Field(description="Client that invited", examples=["admin"])
-    created_at: datetime
-    expires_at: datetime
-    used_at: datetime | None
-    revoked_at: datetime | None
+    created_at: datetime = Field(description="When it was made")
+    expires_at: datetime = Field(description="Until when it can be accepted")
+    used_at: datetime | None = Field(description="When it was accepted")
+    revoked_at: datetime | None = Field(description="When it was revoked")
 
 
 class NewInvitationOut(InvitationOut):
     """An invitation just made."""
 
     invitation: str = Field(description="Give it to the person; it is shown this once", examples=["sf_invite_..."])
-    is_reset: bool = Field(description="There is an account: accepting sets its password and ends all its log-ins")
+    is_reset: bool = Field(
+        description="There is an account: accepting sets its password and ends all its log-ins", examples=[False]
+    )
 
 
 class InvitationList(BaseModel):
     """A page of invitations."""
 
-    invitations: list[InvitationOut]
-    limit: int
-    next_cursor: str | None
+    invitations: list[InvitationOut] = Field(description="Newest first")
+    limit: int = Field(description="Items per page", examples=[20])
+    next_cursor: str | None = Field(
+        description="Asks for the next page; null on the last", examples=["WyIwMTkzOGM3YS0i"]
+    )

@@ -1,7 +1,8 @@
 """The keys of an outside issuer, fetched from where it publishes them and kept through its outages."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
+from sms_foundation.auth.tokens.issuers import OutsideIssuer
 from sms_foundation.auth.tokens.private_keys import LEAST_BITS
 from sms_foundation.auth.tokens.single_flight import SingleFlight
 from sms_foundation.core.clock import monotonic
@@ -100,7 +102,18 @@ class Jwks:
         return bytes(body)
 
 
-def create_jwks_client() -> httpx.AsyncClient:
+@asynccontextmanager
+async def open_jwks(issuers: Mapping[str, OutsideIssuer]) -> AsyncIterator[dict[str, Jwks]]:
+    """Return where each issuer's keys are found, by the same names. Fetches when asked, and nothing after the end."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(_create_client())
+        found = {name: Jwks(each.jwks_url, http, issuer=each.issuer) for name, each in issuers.items()}
+        for each in found.values():
+            stack.push_async_callback(each.close)
+        yield found
+
+
+def _create_client() -> httpx.AsyncClient:
     """Make the client that fetches keys: no redirects, no proxies or credentials of the environment, 5 s."""
     return httpx.AsyncClient(
         timeout=_TIMEOUT_S,

@@ -1,15 +1,16 @@
 """The parts that make and read tokens, put together for one process."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
+from typing import cast
 
-from sms_foundation.auth.tokens.issuers import outside_issuers, own_issuer
+from sms_foundation.auth.tokens.issuers import OutsideIssuer, outside_issuers, own_issuer
 from sms_foundation.auth.tokens.issuing import TokenIssuer
-from sms_foundation.auth.tokens.jwks import create_jwks_client
 from sms_foundation.auth.tokens.key_ring import KeyRing
-from sms_foundation.auth.tokens.outside import OutsideTokens
+from sms_foundation.auth.tokens.outside import IssuerKeys, OutsideTokens
 from sms_foundation.auth.tokens.private_keys import open_private_keys
 from sms_foundation.auth.tokens.signing import Signer
 from sms_foundation.auth.tokens.verifying import Tokens
@@ -41,9 +42,17 @@ async def open_tokens(settings: Settings, database: Database) -> AsyncIterator[T
     async with AsyncExitStack() as stack:
         ring = KeyRing(database)
         stack.push_async_callback(ring.close)
-        outside = OutsideTokens(issuers, create_jwks_client() if issuers else None)
-        stack.push_async_callback(outside.close)
+        outside = OutsideTokens(issuers, await stack.enter_async_context(_open_issuer_keys(issuers)))
         signer = Signer(private_keys, ring, database, grace=grace)
         stack.push_async_callback(signer.close)
         issuer = TokenIssuer(signer, issuer=name, lifetime_s=settings.access_token_s)
         yield TokenParts(Tokens(name, ring, outside), issuer, ring)
+
+
+def _open_issuer_keys(
+    issuers: Mapping[str, OutsideIssuer],
+) -> AbstractAsyncContextManager[Mapping[str, IssuerKeys]]:
+    if not issuers:
+        return nullcontext({})
+    jwks = import_module("sms_foundation.auth.tokens.jwks")  # and with it httpx, 40 ms of a start that needs neither
+    return cast(AbstractAsyncContextManager[Mapping[str, IssuerKeys]], jwks.open_jwks(issuers))

@@ -4,7 +4,7 @@ Nothing is decided here about how it is sent: which provider, and when exactly, 
 comes. Whoever awaits `accept` has an answer only after the commit.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from sms_foundation.auth.refusals import RateLimitedError
 from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import monotonic, utc_now
 from sms_foundation.core.db import Connection, Database, is_outage, retry_races
@@ -133,15 +134,20 @@ class IdempotencyConflict:
 
 CONFLICT = IdempotencyConflict()
 Outcome = Accepted | IdempotencyConflict
+Admit = Callable[[Sequence[SendRequest]], Awaitable[Sequence[RateLimitedError | None]]]
 
 
 class MessageAcceptor:
     """Stores requests, many per commit; `on_accepted` is called after each commit that left work to do."""
 
-    def __init__(self, database: Database, *, timeout_s: float, on_accepted: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, *, timeout_s: float, on_accepted: Callable[[], None], admit: Admit | None = None
+    ) -> None:
+        """`admit` says what stands against each message of a commit; without it nothing does."""
         self._database = database
         self._on_accepted = on_accepted
-        self._batcher: Batcher[SendRequest, Outcome] = Batcher(
+        self._admit = admit
+        self._batcher: Batcher[SendRequest, Outcome | RateLimitedError] = Batcher(
             self._write,
             is_item_to_blame=lambda error: not is_outage(error),
             max_items=_MAX_BATCH,
@@ -152,11 +158,13 @@ class MessageAcceptor:
     async def accept(self, request: SendRequest) -> Outcome:
         """Store `request` and return after the commit.
 
-        Idempotent on (client_id, idempotency_key), whichever process stored it first. Raises OverloadedError, an outage
-        (`core.db.is_outage`), or what PostgreSQL has against this one message.
+        Idempotent on (client_id, idempotency_key), whichever process stored it first. Raises RateLimitedError,
+        OverloadedError, an outage (`core.db.is_outage`), or what PostgreSQL has against this one message.
         """
         started = monotonic()
         outcome = await self._batcher.submit(request)
+        if isinstance(outcome, RateLimitedError):
+            raise outcome
         _store_seconds.observe(monotonic() - started)
         _count(request, outcome)
         return outcome
@@ -164,7 +172,7 @@ class MessageAcceptor:
     async def accept_all(self, connection: Connection, requests: Sequence[SendRequest]) -> list[Outcome]:
         """Store all of `requests` in the caller's transaction, which is to call `committed` when it is over.
 
-        Either every one is stored or none. Raises what `core.db.retry_races` is for: the caller's to repeat.
+        Asks nobody whether they are admitted: that takes a connection of its own. Either every one is stored or none. Raises what `core.db.retry_races` is for: the caller's to repeat.
         """
         distinct = _Distinct(requests)
         return distinct.answer(await distinct.store(connection))
@@ -186,7 +194,27 @@ class MessageAcceptor:
         """Wait until everything submitted is committed or refused."""
         await self._batcher.close()
 
-    async def _write(self, batch: Sequence[SendRequest]) -> list[Outcome]:
+    async def _write(self, batch: Sequence[SendRequest]) -> list[Outcome | RateLimitedError]:
+        """Store those of `batch` that are admitted: asked for all of them at once, which one by one would cost much."""
+        refusals = await self._refusals(batch)
+        outcomes = iter(await self._store([each for each, error in zip(batch, refusals, strict=True) if error is None]))
+        return [next(outcomes) if error is None else error for error in refusals]
+
+    async def _refusals(self, batch: Sequence[SendRequest]) -> Sequence[RateLimitedError | None]:
+        """Return what stands against each message; nothing for what only repeats a message there is."""
+        if self._admit is None:
+            return [None] * len(batch)
+        refusals = await self._admit(batch)
+        return [
+            None if error is None or await self._is_repetition(each) else error
+            for each, error in zip(batch, refusals, strict=True)
+        ]
+
+    async def _is_repetition(self, request: SendRequest) -> bool:
+        key = request.idempotency_key
+        return key is not None and await self.is_known(request.client_id, key)
+
+    async def _store(self, batch: Sequence[SendRequest]) -> list[Outcome]:
         distinct = _Distinct(batch)
 
         async def attempt() -> Mapping[UUID, asyncpg.Record]:

@@ -84,9 +84,11 @@ class SendingService:
         problems = [*_key_problems(body, idempotency_key), *(await self._conversation_problems([body])).values()]
         if problems:
             raise ValidationError.of_fields(problems)
-        refusals = await self._refusals([body], client_id=client_id, idempotency_key=idempotency_key, is_test=is_test)
-        for refusal in refusals.values():
-            raise refusal
+        (denial,) = await self._recipients.denials([body.to])
+        if denial is not None and not await self.is_repetition(
+            body, client_id=client_id, idempotency_key=idempotency_key
+        ):
+            raise denial
         request = make_request(
             body, client_id=client_id, limits=self.limits, idempotency_key=idempotency_key, is_test=is_test
         )
@@ -126,20 +128,14 @@ class SendingService:
         return key is not None and await self._acceptor.is_known(client_id, key)
 
     async def _refusals(
-        self,
-        bodies: Sequence[SendBody],
-        *,
-        client_id: str,
-        idempotency_key: str | None = None,
-        is_test: bool = False,
+        self, bodies: Sequence[SendBody], *, client_id: str, is_test: bool
     ) -> Mapping[int, SmsFoundationError]:
         """Return what stands against texting whom, by position; nothing for what only repeats a message there is."""
         found = await self._recipients.refusals([body.to for body in bodies], is_test=is_test)
         return {
             index: error
             for index, error in enumerate(found)
-            if error is not None
-            and not await self.is_repetition(bodies[index], client_id=client_id, idempotency_key=idempotency_key)
+            if error is not None and not await self.is_repetition(bodies[index], client_id=client_id)
         }
 
     async def wait_for_provider(self, message_id: UUID, seconds: float) -> Progress:
