@@ -164,7 +164,7 @@ class TestHealthCheck:
     @pytest.mark.parametrize(("status", "is_healthy"), [(200, True), (401, True), (500, False), (503, False)])
     def test_is_what_the_service_answers(self, check: dict[str, object], status: int, is_healthy: bool) -> None:
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 self.send_response(status if self.path == "/health/live" else 404)
                 self.end_headers()
 
