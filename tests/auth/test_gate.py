@@ -386,6 +386,15 @@ class TestForwarded:
         ):
             assert await status_of(client, "/metrics", X_Forwarded_For=forwarded) == status
 
+    async def test_a_key_confined_to_a_network_is_of_no_use_behind_a_proxy_nobody_counts(
+        self, service: Service, database: Database
+    ) -> None:
+        """The connection comes from the proxy, which is in the cluster's network, whoever it speaks for."""
+        key = await make_key(database, await make_client(database), networks=["127.0.0.0/8"])
+
+        assert await status_of(service.client, **bearer(key)) == 200
+        assert await status_of(service.client, **bearer(key), X_Forwarded_For=OUTSIDE) == 401
+
     async def test_a_key_confined_to_a_network_cannot_be_used_with_a_made_up_address(
         self, database_url: DatabaseUrl, database: Database
     ) -> None:

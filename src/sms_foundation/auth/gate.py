@@ -130,36 +130,34 @@ class Gate:
             return
         state = scope["state"]
         address = state["address"] = caller_address(scope, self._forwarded_hops)
-        if rule is Access.OPEN or (rule is Access.OPERATIONS and self._is_inside(scope, address)):
+        # Behind a proxy that FORWARDED_HOPS does not count anybody may be: that is within no network.
+        place = state["place"] = "" if is_forwarded(scope) and not self._forwarded_hops else address
+        if rule is Access.OPEN or (rule is Access.OPERATIONS and self._is_inside(place)):
             return
         try:
-            principal = await self._identify(scope, address)
+            principal = await self._identify(scope, address, place)
         except RefusedError as error:
             await refuse(self._failures, error.reason, address)
+        set_principal(state, principal)
         permission = Permission.OPERATIONS_READ if rule is Access.OPERATIONS else rule
         if isinstance(permission, Permission) and permission not in principal.permissions:
             AUTH_FAILURES.labels(Reason.NOT_PERMITTED).inc()
             raise ForbiddenError("this is not allowed with these credentials")
-        set_principal(state, principal)
         try:
             state["headers"] = await self._limiter.admit(principal)
         except RateLimitedError as error:
             state["headers"] = error.headers
             raise
 
-    def _is_inside(self, scope: Scope, address: str) -> bool:
+    def _is_inside(self, place: str) -> bool:
         """Tell whether a call comes from where operations need no credentials."""
-        if self._operations_networks == ANYWHERE:
-            return True
-        if is_forwarded(scope) and not self._forwarded_hops:
-            return False  # the address is that of a proxy FORWARDED_HOPS does not know of: anybody may be behind it
-        return is_within(address, self._operations_networks)
+        return self._operations_networks == ANYWHERE or is_within(place, self._operations_networks)
 
-    async def _identify(self, scope: Scope, address: str) -> Principal:
-        """Return who calls. Raises RefusedError."""
+    async def _identify(self, scope: Scope, address: str, place: str) -> Principal:
+        """Return who calls, from `place`, and counted by `address`. Raises RefusedError."""
         credential = _credential(scope)
         if credential is None:
-            if self._is_open_to(scope, address):
+            if self._is_open_to(scope, place):
                 return LOCAL
             raise RefusedError(Reason.MISSING)
         if credential.startswith("sf_"):
@@ -168,31 +166,31 @@ class Gate:
                 self._failures.check(address)  # a flood of guesses is not handed on to the database
                 if not is_well_formed(credential):
                     raise RefusedError(Reason.CHECKSUM)
-            return usable(await self._directory.by_digest(digest), address)
+            return usable(await self._directory.by_digest(digest), place)
         if credential.count(".") != 2:
             raise RefusedError(Reason.MALFORMED)
-        return await self._identify_token(credential, address)
+        return await self._identify_token(credential, place)
 
-    async def _identify_token(self, token: str, address: str) -> Principal:
+    async def _identify_token(self, token: str, place: str) -> Principal:
         match await self._tokens.verify(token):
             case KeyToken(key_id, scopes):
-                principal = usable(await self._directory.by_key_id(key_id), address)
+                principal = usable(await self._directory.by_key_id(key_id), place)
                 if scopes is not None:
                     principal = replace(principal, permissions=principal.permissions & scopes)
                 return principal
             case SessionToken(session_id):
-                return usable(await self._directory.by_session(session_id), address)
+                return usable(await self._directory.by_session(session_id), place)
             case OutsideToken(issuer, subject):
-                return usable(await self._directory.by_identity(issuer, subject), address)
+                return usable(await self._directory.by_identity(issuer, subject), place)
 
-    def _is_open_to(self, scope: Scope, address: str) -> bool:
+    def _is_open_to(self, scope: Scope, place: str) -> bool:
         match self._open_access:
             case OpenAccess.NOBODY:
                 return False
             case OpenAccess.EVERYBODY:
                 return True
             case OpenAccess.THIS_MACHINE:
-                return is_loopback(address) and not is_forwarded(scope) and self._is_no_strange_page(scope)
+                return is_loopback(place) and self._is_no_strange_page(scope)
 
     def _is_no_strange_page(self, scope: Scope) -> bool:
         """Tell whether no web page of somebody else's asks, which a browser on this machine would do for it.
@@ -227,10 +225,10 @@ def _credential(scope: Scope) -> str | None:
     return None if key is None else key.strip().decode("latin-1")
 
 
-def usable(grant: Grant, address: str) -> Principal:
-    """Return for whom a grant is, unless it is over or not for this address. Raises RefusedError."""
+def usable(grant: Grant, place: str) -> Principal:
+    """Return for whom a grant is, unless it is over or not for where its caller is. Raises RefusedError."""
     if grant.expires_at is not None and grant.expires_at <= utc_now():
         raise RefusedError(Reason.EXPIRED_KEY)
-    if grant.networks and not is_within(address, grant.networks):
+    if grant.networks and not is_within(place, grant.networks):
         raise RefusedError(Reason.WRONG_NETWORK)
     return grant.principal

@@ -33,7 +33,6 @@ class Batcher(Generic[Item, Result]):
     takes longer than `timeout_s` fails with TimeoutError, so nobody waits longer than about that.
 
     `linger_s` waits that long for company before a call that is not full: for what is not urgent and cheaper together.
-    `linger_after`: only right after a call that had so many items at least; so nobody who is alone waits for nobody.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class Batcher(Generic[Item, Result]):
         max_waiting: int = 10_000,
         timeout_s: float = 10.0,
         linger_s: float = 0.0,
-        linger_after: int = 0,
         on_written: Callable[[int], None] | None = None,
     ) -> None:
         self._write = write
@@ -56,7 +54,6 @@ class Batcher(Generic[Item, Result]):
         self._max_waiting = max_waiting
         self._timeout_s = timeout_s
         self._linger_s = linger_s
-        self._linger_after = linger_after
         self._on_written = on_written
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
@@ -91,10 +88,9 @@ class Batcher(Generic[Item, Result]):
             await asyncio.wait(self._writers)
 
     async def _drain(self) -> None:
-        taken = 0
         try:
             while self._waiting:
-                if self._linger_s and taken >= self._linger_after and len(self._waiting) < self._max_items:
+                if self._linger_s and len(self._waiting) < self._max_items:
                     await asyncio.sleep(self._linger_s)
                 taken = min(len(self._waiting), self._max_items)
                 await self._write_batch([self._waiting.popleft() for _ in range(taken)])

@@ -13,9 +13,6 @@ from sms_foundation.core.rates.base import Outcome, Rates, RatesUnavailableError
 log = structlog.get_logger(__name__)
 
 _MAX_BATCH = 64
-# A statement costs 200 us, however few ask: when that many asked the last one, those behind them wait for each other.
-_MANY = 4
-_LINGER_S = 0.002
 # A request waits no longer than this for whoever keeps the rates; then nobody asks them for a moment.
 _TIMEOUT_S = 2.0
 _UNAVAILABLE_S = 1.0
@@ -36,8 +33,6 @@ class Meter:
             is_item_to_blame=lambda error: not isinstance(error, _OUTAGES),
             max_items=_MAX_BATCH,
             timeout_s=_TIMEOUT_S,
-            linger_s=_LINGER_S,
-            linger_after=_MANY,
         )
         self._unavailable_until = 0.0
 

@@ -45,12 +45,12 @@ def read_token_request(body: bytes, authorization: str | None) -> TokenRequest:
     return TokenRequest(client_id, client_secret, _read_scope(form["scope"]) if form.get("scope") else None)
 
 
-async def find_key(directory: Directory, asked: TokenRequest, address: str) -> Grant:
-    """Return what the key that is the client's secret grants. Raises RefusedError, or an outage."""
+async def find_key(directory: Directory, asked: TokenRequest, place: str) -> Grant:
+    """Return what the key that is the client's secret grants it at `place` (`gate`). Raises RefusedError, or an outage."""
     if not is_well_formed(asked.client_secret):
         raise RefusedError(Reason.CHECKSUM)
     grant = await directory.by_digest(digest_of(asked.client_secret))
-    if usable(grant, address).client_id != asked.client_id:
+    if usable(grant, place).client_id != asked.client_id:
         raise RefusedError(Reason.UNKNOWN_KEY)
     return grant
 

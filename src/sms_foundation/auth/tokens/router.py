@@ -74,7 +74,7 @@ def tokens_router(access: AccessControl, once: Once) -> APIRouter:
         access.failures.check(address)
         try:
             asked = read_token_request(body, request.headers.get("authorization"))
-            grant = await find_key(access.directory, asked, address)
+            grant = await find_key(access.directory, asked, request.scope["state"]["place"])
         except RefusedError as error:
             await refuse(access.failures, error.reason, address)
         return await _issue(request, asked, grant)

@@ -172,7 +172,8 @@ class MessageAcceptor:
     async def accept_all(self, connection: Connection, requests: Sequence[SendRequest]) -> list[Outcome]:
         """Store all of `requests` in the caller's transaction, which is to call `committed` when it is over.
 
-        Asks nobody whether they are admitted: that takes a connection of its own. Either every one is stored or none. Raises what `core.db.retry_races` is for: the caller's to repeat.
+        Whether they are admitted is the caller's to ask, before: it takes a connection of its own. Either every one is
+        stored or none. Raises what `core.db.retry_races` is for: the caller's to repeat.
         """
         distinct = _Distinct(requests)
         return distinct.answer(await distinct.store(connection))
