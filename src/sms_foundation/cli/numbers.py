@@ -1,20 +1,17 @@
 """`sms-foundation numbers`."""
 
-from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from sms_foundation.auth.numbers import repository, service
 from sms_foundation.auth.numbers.matching import RuleSet
 from sms_foundation.auth.principal import COMMAND_LINE
-from sms_foundation.cli.database import ask_database
+from sms_foundation.cli.database import in_transaction
 from sms_foundation.core.config import load_settings
-from sms_foundation.core.db import Connection, Database
-from sms_foundation.core.errors import SmsFoundationError, StartupError
+from sms_foundation.core.db import Connection
+from sms_foundation.core.errors import StartupError
 from sms_foundation.core.phone import is_phone_number, is_short_code, spoken_address
-
-T = TypeVar("T")
 
 commands = typer.Typer(
     add_completion=False,
@@ -47,7 +44,7 @@ def list_rules() -> None:
             ]
         return lines
 
-    for line in _ask(fetch) or ["no rules: every number may be texted"]:
+    for line in in_transaction(fetch) or ["no rules: every number may be texted"]:
         print(line)
 
 
@@ -79,7 +76,7 @@ def remove(prefix: Prefix) -> None:
     async def change(connection: Connection) -> None:
         await service.delete_rule(connection, COMMAND_LINE, prefix=prefix)
 
-    _ask(change)
+    in_transaction(change)
     print("removed")
 
 
@@ -96,7 +93,7 @@ def check(number: Annotated[str, typer.Argument(help="A phone number or a short 
     async def fetch(connection: Connection) -> RuleSet:
         return RuleSet(await repository.read_all(connection))
 
-    decision = _ask(fetch).decide(address)
+    decision = in_transaction(fetch).decide(address)
     reason = "no rule is about it" if decision.prefix is None else f"by the rule for {decision.prefix}"
     if decision.prefix is None and not decision.is_allowed:
         reason += ", and only what a rule allows may be texted"
@@ -111,21 +108,8 @@ def _set(prefix: str, note: str, *, is_allowed: bool) -> None:
         row = await service.set_rule(connection, COMMAND_LINE, prefix=prefix, is_allowed=is_allowed, note=note)
         return str(row["prefix"])
 
-    print(f"{_ask(change)}: {_word(is_allowed)}; running instances know within 4 seconds")
+    print(f"{in_transaction(change)}: {_word(is_allowed)}; running instances know within 4 seconds")
 
 
 def _word(is_allowed: bool) -> str:
     return "allowed" if is_allowed else "denied"
-
-
-def _ask(action: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run `action` in a transaction; what it refuses becomes one line."""
-
-    async def run(database: Database) -> T:
-        async with database.transaction() as connection:
-            return await action(connection)
-
-    try:
-        return ask_database(load_settings(), run)
-    except SmsFoundationError as error:
-        raise StartupError(error.message) from None

@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from sms_foundation.core.db import Connection
+from sms_foundation.core.listing import Listing
 
 _CONVERSATION = {
     name: f"c.{name}"
@@ -52,9 +53,8 @@ FROM c CROSS JOIN LATERAL (
 ORDER BY conversation_seq DESC NULLS FIRST
 """  # noqa: S608  # put together from constants only
 
-# Put together from the conditions that are asked for, so that each has the plan it deserves.
 _LIST = f"SELECT {_CONVERSATION_COLUMNS} FROM sms_conversations AS c WHERE true"  # noqa: S608
-_LIST_ORDER = " ORDER BY c.last_message_at DESC, c.id DESC LIMIT "
+_LIST_ORDER = "c.last_message_at DESC, c.id DESC"
 _CONDITIONS = {
     "tenant_id": "c.tenant_id = {}",
     "language": "c.language_detected = {}",
@@ -112,26 +112,15 @@ async def list_conversations(
 
     Only those after the key `after`, (last_message_at, id), when given.
     """
-    arguments: list[object] = []
-
-    def bind(value: object) -> str:
-        arguments.append(value)
-        return f"${len(arguments)}"
-
-    conditions = [
-        condition.format(bind(value))
-        for name, condition in _CONDITIONS.items()
-        if (value := getattr(wanted, name)) is not None
-    ]
+    listing = Listing(_LIST)
+    listing.where_given(_CONDITIONS, wanted)
     if after is not None:
         last_at, last_id = after
         if last_at is None:  # conversations without a message come first
-            conditions.append(f"(c.last_message_at IS NOT NULL OR c.id < {bind(last_id)})")
+            listing.where("(c.last_message_at IS NOT NULL OR c.id < {})", last_id)
         else:
-            conditions.append(f"(c.last_message_at, c.id) < ({bind(last_at)}, {bind(last_id)})")
-    statement = " AND ".join([_LIST, *conditions]) + _LIST_ORDER + bind(limit)
-    rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
-    return rows
+            listing.where("(c.last_message_at, c.id) < ({}, {})", last_at, last_id)
+    return await listing.fetch(connection, order=_LIST_ORDER, limit=limit)
 
 
 async def find_message(

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from sms_foundation.core.db import Connection
-from sms_foundation.core.ids import first_id_at
+from sms_foundation.core.listing import Listing
 
 _COLUMNS = """m.id, m.conversation_id, m.direction, m.delivery_status, m.provider, m.provider_message_id,
        m.from_number, m.to_number, m.message_content, m.media::text AS media, m.num_segments, m.encoding, m.client_id,
@@ -35,12 +35,8 @@ WHERE m.id = $1
 """
 _FIND_CONVERSATIONS = "SELECT id, phone_number_canonical FROM sms_conversations WHERE id = ANY($1)"
 
-# An id is made a moment before its row, and perhaps by another clock.
-_CLOCKS_APART_MS = 60_000
 
-# Put together from the conditions that are asked for, so that each has the plan it deserves.
 _LIST = f"SELECT {_COLUMNS} FROM sms_messages AS m WHERE true"  # noqa: S608
-_LIST_ORDER = " ORDER BY m.id DESC LIMIT "
 _CONDITIONS = {
     "status": "m.delivery_status = {}",
     "provider": "m.provider = {}",
@@ -90,26 +86,11 @@ async def list_messages(
     connection: Connection, wanted: MessageFilter, *, after: UUID | None, limit: int
 ) -> list[asyncpg.Record]:
     """Return messages, newest first; only those after the key `after` when given."""
-    arguments: list[object] = []
-
-    def bind(value: object) -> str:
-        arguments.append(value)
-        return f"${len(arguments)}"
-
-    conditions = [
-        condition.format(bind(value))
-        for name, condition in _CONDITIONS.items()
-        if (value := getattr(wanted, name)) is not None
-    ]
+    listing = Listing(_LIST)
+    listing.where_given(_CONDITIONS, wanted)
     if wanted.is_test is not None:  # not bound: those of tests have an index of their own
-        conditions.append("m.is_test" if wanted.is_test else "NOT m.is_test")
-    # Ids begin with the time they were made, so a stretch of time is a stretch of the primary key.
-    if wanted.since is not None:
-        conditions.append(f"m.id >= {bind(first_id_at(wanted.since, shift_ms=-_CLOCKS_APART_MS))}")
-    if wanted.until is not None:
-        conditions.append(f"m.id < {bind(first_id_at(wanted.until, shift_ms=_CLOCKS_APART_MS))}")
+        listing.where("m.is_test" if wanted.is_test else "NOT m.is_test")
+    listing.where_made("m.id", wanted.since, wanted.until)
     if after is not None:
-        conditions.append(f"m.id < {bind(after)}")
-    statement = " AND ".join([_LIST, *conditions]) + _LIST_ORDER + bind(limit)
-    rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
-    return rows
+        listing.where("m.id < {}", after)
+    return await listing.fetch(connection, order="m.id DESC", limit=limit)
