@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -92,7 +93,7 @@ class Directory:
         self._database = database
         self._monotonic = monotonic
         self._entries: OrderedDict[_Question, _Entry] = OrderedDict()
-        self._asking: set[asyncio.Task[Grant | Reason]] = set()
+        self._asking: set[asyncio.Task[Any]] = set()
 
     async def by_digest(self, digest: bytes) -> Grant:
         """Return what the API key with this SHA-256 grants."""
@@ -120,7 +121,7 @@ class Directory:
         self._entries.clear()
 
     async def close(self) -> None:
-        """Stop asking."""
+        """Stop asking; a use that was not noted is noted with the next."""
         asking = list(self._asking)
         for task in asking:
             task.cancel()
@@ -147,8 +148,7 @@ class Directory:
         if entry.refresh is None or now - entry.refreshed_at >= STALE_S:  # what hangs would bring an old answer
             entry.refresh = asyncio.create_task(self._refresh(question, entry, now))
             entry.refreshed_at = now
-            self._asking.add(entry.refresh)
-            entry.refresh.add_done_callback(self._look_at)
+            self._watch(entry.refresh)
         if now - entry.asked_at < STALE_S:
             return entry.answer
         return await asyncio.shield(entry.refresh)
@@ -185,12 +185,21 @@ class Directory:
                 return {"session": Reason.SESSION_ENDED, "identity": Reason.UNKNOWN_SUBJECT}.get(
                     kind, Reason.UNKNOWN_KEY
                 )
-            answer = _answer(row, kind)
-            if isinstance(answer, Grant) and kind == "key" and _is_use_news(row["last_used_at"]):
-                await connection.execute(_NOTE_USE, row["key_id"])
+        answer = _answer(row, kind)
+        if isinstance(answer, Grant) and kind == "key" and _is_use_news(row["last_used_at"]):
+            # Beside the answer: whoever rotates the key at this moment holds its row.
+            self._watch(asyncio.create_task(self._note_use(row["key_id"])))
         return answer
 
-    def _look_at(self, task: "asyncio.Task[Grant | Reason]") -> None:
+    async def _note_use(self, key_id: UUID) -> None:
+        async with self._database.connection() as connection:
+            await connection.execute(_NOTE_USE, key_id)
+
+    def _watch(self, task: asyncio.Task[Any]) -> None:
+        self._asking.add(task)
+        task.add_done_callback(self._look_at)
+
+    def _look_at(self, task: asyncio.Task[Any]) -> None:
         """Whoever waits for it gets the error; where nobody does, the next request asks again."""
         self._asking.discard(task)
         if not task.cancelled():

@@ -80,12 +80,8 @@ def set_principal(state: MutableMapping[str, Any], principal: Principal) -> None
     """Note who makes a request, for routes, the log line and repetitions (`core.web.once`)."""
     state["principal"] = principal
     state["client_id"] = principal.client_id
-    # Who repeats a request: not the client alone, or a test key would be answered what a live one did, and whoever may
-    # not see content what was answered to those who may.
-    state["asker"] = (
-        "client",
-        principal.client_id,
-        principal.is_test,
-        Permission.MESSAGES_READ_CONTENT in principal.permissions,
-    )
+    # Who repeats a request: a test key is not answered what a live one did. And whoever is allowed something else than
+    # the one who was answered gets no kept answer at all: it may hold what only that one could ask for.
+    state["asker"] = ("client", principal.client_id, principal.is_test)
+    state["asker_may"] = sorted(principal.permissions)
     state["log"]["client_id"] = principal.client_id

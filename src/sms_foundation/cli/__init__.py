@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -76,9 +77,21 @@ def _options(
     pass
 
 
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise StartupError for an argument that is no text: nothing could store it, or print it."""
+    for place, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise StartupError(f"argument {place} is not UTF-8 text") from None
+        if "\0" in argument:
+            raise StartupError(f"argument {place} holds a NUL")
+
+
 def main() -> NoReturn:
     """Run the command line; a StartupError becomes one line on standard error and exit status 1."""
     try:
+        _check_arguments(sys.argv[1:])
         _app(prog_name="sms-foundation")
     except StartupError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -96,12 +96,14 @@ async def create_client(connection: Connection, grantor: Grantor, asked: ClientB
 async def disable_client(connection: Connection, grantor: Grantor, client_id: str) -> Client:
     """Accept nothing of a client any more, on every instance within 5 s, and end its log-ins.
 
-    Repeating it changes nothing. Raises NotFoundError, ConflictError for the last who may manage clients.
+    Repeating it changes nothing. Raises NotFoundError, ForbiddenError when it is allowed more than the grantor,
+    ConflictError for the last who may manage clients.
     """
     async with keep_a_manager(connection):
         client = await _lock(connection, client_id)
         if client.disabled_at is not None:
             return client
+        grantor.check_over(await permissions_of(connection, client.roles))
         now = utc_now()
         changed = await _update(connection, client, roles=client.roles, limit=client.request_limit, disabled_at=now)
         ended = await repository.end_sessions(connection, client_id, now)
@@ -126,8 +128,8 @@ async def enable_client(connection: Connection, grantor: Grantor, client_id: str
 async def set_roles(connection: Connection, grantor: Grantor, client_id: str, roles: Sequence[str]) -> Client:
     """Give a client these roles instead of those it has. Repeating it changes nothing.
 
-    Raises NotFoundError, ValidationError for roles there are not, ForbiddenError when they add what the grantor is not
-    allowed, ConflictError for the last who may manage clients.
+    Raises NotFoundError, ValidationError for roles there are not, ForbiddenError when they allow, or it was allowed,
+    what the grantor is not, ConflictError for the last who may manage clients.
     """
     wanted = _in_order(roles)
     async with keep_a_manager(connection):
@@ -136,7 +138,8 @@ async def set_roles(connection: Connection, grantor: Grantor, client_id: str, ro
             return client
         await check_roles(connection, wanted)
         before, after = await permissions_of(connection, client.roles), await permissions_of(connection, wanted)
-        grantor.check(after - before)
+        grantor.check_over(before)
+        grantor.check(after)
         changed = await _update(
             connection, client, roles=wanted, limit=client.request_limit, disabled_at=client.disabled_at
         )
@@ -146,10 +149,14 @@ async def set_roles(connection: Connection, grantor: Grantor, client_id: str, ro
 
 
 async def set_limit(connection: Connection, grantor: Grantor, client_id: str, limit: str | None) -> Client:
-    """Limit a client's requests (`100/1s`, `off`; None: as CLIENT_LIMIT says). Raises NotFoundError."""
+    """Limit a client's requests (`100/1s`, `off`; None: as CLIENT_LIMIT says).
+
+    Raises NotFoundError, ForbiddenError when it is allowed more than the grantor.
+    """
     client = await _lock(connection, client_id)
     if client.request_limit == limit:
         return client
+    grantor.check_over(await permissions_of(connection, client.roles))
     changed = await _update(connection, client, roles=client.roles, limit=limit, disabled_at=client.disabled_at)
     details = {"before": client.request_limit, "after": limit}
     await _record(connection, grantor, Action.CLIENT_LIMIT, client_id, details)
@@ -172,8 +179,12 @@ async def link_identity(connection: Connection, grantor: Grantor, client_id: str
 
 
 async def unlink_identity(connection: Connection, grantor: Grantor, client_id: str, identity: IdentityBody) -> None:
-    """Take an outside issuer's tokens for a subject as this client's no more. Raises NotFoundError."""
-    await _lock(connection, client_id)
+    """Take an outside issuer's tokens for a subject as this client's no more.
+
+    Raises NotFoundError, ForbiddenError when the client is allowed more than the grantor.
+    """
+    client = await _lock(connection, client_id)
+    grantor.check_over(await permissions_of(connection, client.roles))
     issuer = canonical_issuer(identity.issuer)
     if not await repository.unlink_identity(connection, client_id, issuer, identity.subject):
         raise NotFoundError("the client has no such identity")

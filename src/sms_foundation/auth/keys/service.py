@@ -84,11 +84,13 @@ async def create_key(
 async def revoke_key(connection: Connection, grantor: Grantor, key_id: UUID) -> ApiKey:
     """Accept a key no more, on every instance within 5 s; also one that was rotated and is still good for a while.
 
-    Repeating it changes nothing. Raises NotFoundError.
+    Repeating it changes nothing. Raises NotFoundError, ForbiddenError when its client is allowed more than the grantor.
     """
     key, now = await get_key(connection, key_id, locks=True), utc_now()
     if key.state(now) == "revoked":
         return key
+    client = await get_client(connection, key.client_id)
+    grantor.check_over(await permissions_of(connection, client.roles))
     await repository.revoke_key(connection, key_id, now)
     await _record(connection, grantor, Action.KEY_REVOKE, key)
     return replace(key, revoked_at=now)

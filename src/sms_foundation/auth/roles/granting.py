@@ -1,4 +1,4 @@
-"""Who changes access, and what they can give to others: nothing they are not allowed themselves."""
+"""Who changes access, whose they can change, and what they can give: nothing they are not allowed themselves."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +21,14 @@ class Grantor:
         """Raise ForbiddenError, which names what is missing, unless all that is `wanted` is theirs to give."""
         if missing := sorted(wanted - self.permissions):
             raise ForbiddenError(f"you cannot give what you are not allowed yourself: {', '.join(missing)}")
+
+    def check_over(self, theirs: Permissions) -> None:
+        """Raise ForbiddenError, which names why, where somebody with the permissions `theirs` is not theirs to change.
+
+        Or else who manages clients, and nothing more, could shut out every admin, and nobody could undo it.
+        """
+        if beyond := sorted(theirs - self.permissions):
+            raise ForbiddenError(f"you cannot change those who are allowed more than you: {', '.join(beyond)}")
 
 
 COMMAND_LINE = Grantor(principal.COMMAND_LINE, ALL)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sms_foundation.auth.audit.log import Action, record
 from sms_foundation.auth.permissions import (
     BUILT_IN_ROLES,
+    NONE,
     Permission,
     Permissions,
     granted_by,
@@ -68,7 +69,7 @@ async def check_roles(connection: Connection, names: Sequence[str], *, field: st
 async def set_role(connection: Connection, grantor: Grantor, name: str, asked: RoleBody) -> Role:
     """Make a role, or change it for everybody who has it. Needs a transaction; repeating it changes nothing.
 
-    Raises ValidationError for a built-in name, ForbiddenError when it would come to allow what the grantor may not,
+    Raises ValidationError for a built-in name, ForbiddenError when it gains or loses what the grantor is not allowed,
     ConflictError when nobody could manage clients any more.
     """
     if name in BUILT_IN_ROLES:
@@ -76,7 +77,9 @@ async def set_role(connection: Connection, grantor: Grantor, name: str, asked: R
     async with keep_a_manager(connection):
         before = await _find(connection, name)
         wanted = frozenset(asked.permissions)
-        grantor.check(wanted - (before.permissions if before is not None else frozenset()))
+        had = NONE if before is None else before.permissions
+        grantor.check_over(had - wanted)
+        grantor.check(wanted - had)
         role = Role(name, wanted, asked.description, is_built_in=False)
         if role != before:
             await repository.write_role(connection, name, wanted, asked.description)

@@ -143,7 +143,8 @@ def _name(request: Request, key: str, body: bytes) -> _Named:
     scope = request.scope
     asker = scope["state"].get("asker") or ["open", scope["route"].path, scope["state"].get("address")]
     target = scope.get("raw_path") or scope["path"].encode()
-    asked = [asker, key, scope["method"], target.decode("latin-1"), scope["query_string"].decode("latin-1")]
+    may = scope["state"].get("asker_may")
+    asked = [asker, may, key, scope["method"], target.decode("latin-1"), scope["query_string"].decode("latin-1")]
     # Of all this only what is derived is stored, one way: who reads the table cannot even try passwords against it,
     # as long as the key is not to be guessed.
     secret = hashlib.sha256(orjson.dumps(asked))
