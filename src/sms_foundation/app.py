@@ -201,7 +201,10 @@ def _install_edge(
     )
     recipients = Recipients(access.number_rules, access.limiter)
     acceptor = MessageAcceptor(
-        database, timeout_s=settings.webhook_timeout_s, on_accepted=core.sender.wake, admit=recipients.admit
+        database,
+        timeout_s=settings.webhook_timeout_s,
+        on_accepted=core.sender.wake,
+        admit=recipients.admit if access.limiter.limits_numbers else None,
     )
     sending = SendingService(database, acceptor, _sending_limits(settings, core), recipients, wake=core.sender.wake)
     providers = list(core.providers.values()) if settings.public_base_urls else []
@@ -224,7 +227,7 @@ def _install_edge(
         history_router(database, once, access.content_reads, default_region=settings.default_region),
         sends,
         old_sends,
-        number_rules_router(database, access.number_rules, once),
+        number_rules_router(database, access.number_rules, once, access.content_reads),
         clients_router(database, once, forget=access.directory.forget),
         keys_router(database, once, forget=access.directory.forget),
         roles_router(database, forget=access.directory.forget),

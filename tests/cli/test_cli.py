@@ -53,7 +53,12 @@ class TestErrors:
     async def test_are_one_line_and_exit_status_1(self, run_all: RunAll) -> None:
         away = {"DATABASE_URL": NOWHERE, "MONITOR_API_URL": "http://127.0.0.1:1"}
         no_url, wrong = {"DATABASE_URL": "mysql://u:s3cr3t@h/d"}, {"PORT": "s3cr3t", "APP_ENV": "x"}
+        no_text = "a\udcff"  # bytes that are no UTF-8, as a shell hands them over
         cases: list[tuple[Command, tuple[str, ...]]] = [
+            *(
+                (({}, each), ("argument", "UTF-8"))
+                for each in (["clients", "show", no_text], ["audit", "--actor", no_text], ["keys", "revoke", no_text])
+            ),
             *(
                 ((away, each), ("127.0.0.1:1/sms", "Refused"))
                 for each in (["migrate"], ["dead", "list"], ["reconcile"], ["providers"])

@@ -64,6 +64,7 @@ class Issuer:
         self.was_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.is_dripping = False
         self.url = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,7 +78,25 @@ class Issuer:
         await self.may_answer.wait()
         body = orjson.dumps({"keys": self.keys}) if self.body is None else self.body
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        if self.is_dripping:
+            await _drip(receive, send)
         await send({"type": "http.response.body", "body": body})
+
+
+async def _drip(receive: Receive, send: Send) -> None:
+    """Send a blank now and then, which are no news to whoever reads JSON, until nobody reads any more."""
+    gone = asyncio.create_task(_until_gone(receive))
+    for _ in range(500):
+        await send({"type": "http.response.body", "body": b" ", "more_body": True})
+        await asyncio.wait([gone], timeout=0.01)
+        if gone.done():
+            break
+    gone.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @asynccontextmanager

@@ -120,6 +120,10 @@ class Directory:
         """Ask anew about everybody: something was changed by this process, which need not wait for itself."""
         self._entries.clear()
 
+    def forget_session(self, session_id: UUID) -> None:
+        """Ask anew about one log-in, which this process has ended."""
+        self._entries.pop(_Session(session_id), None)
+
     async def close(self) -> None:
         """Stop asking; a use that was not noted is noted with the next."""
         asking = list(self._asking)

@@ -168,7 +168,10 @@ class Settings(BaseSettings):
     failure_limit: RateText = Field(
         "30/5m", description="wrong credentials from one address, before all of its are refused"
     )
-    login_limit: RateText = Field("10/15m", description="tries to log in as one person")
+    login_limit: RateText = Field(
+        "10/15m",
+        description="tries to log in as one person from one address; from all addresses together ten times as many",
+    )
     idempotency_hours: int = Field(
         24, ge=24, le=48, description="how long the answer to a request with an Idempotency-Key is kept for repetitions"
     )

@@ -12,7 +12,8 @@ from sms_foundation.core.phone import mask
 
 _NUMBERS: Final = frozenset({"phone_number_canonical", "phone_number_original", "from_number", "to_number", "sender"})
 # error_message as well: providers quote the number or the text in theirs. The code says what went wrong.
-_WORDS: Final = frozenset({"message_content", "content", "message", "error_message", "raw_webhook_data"})
+# Labels too: callers put names and numbers into them.
+_WORDS: Final = frozenset({"message_content", "content", "message", "error_message", "raw_webhook_data", "metadata"})
 _MEDIA: Final = frozenset({"media", "media_urls"})
 
 

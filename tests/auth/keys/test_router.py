@@ -168,6 +168,33 @@ class TestCreate:
         stored = await database.pool.fetchval("SELECT answer FROM idempotency_keys")
         assert secret not in stored
 
+    async def test_a_confined_key_of_the_same_client_gets_no_kept_answer_with_a_key_in_it(
+        self, service: Service, admin: Caller, database: Database
+    ) -> None:
+        confined = await make_key(database, "chief", scopes=["clients:manage", "messages:read_content"])
+        asked = {"client_id": "chief", "name": "more"}
+        made = await admin.call("POST", "/v1/keys", asked, Idempotency_Key="make-one")
+
+        answer = await Caller(service.client, confined).call("POST", "/v1/keys", asked, Idempotency_Key="make-one")
+
+        assert made.status_code == 201
+        refused(answer, 422, "sms.idempotency_conflict")
+        assert made.json()["key"] not in answer.text
+
+    async def test_a_test_key_is_not_answered_what_a_live_one_did(
+        self, service: Service, admin: Caller, database: Database
+    ) -> None:
+        tester = Caller(service.client, await make_key(database, "chief", is_test=True, scopes=["messages:send"]))
+        live = Caller(service.client, await make_key(database, "chief", scopes=["messages:send"]))
+        asked = {"messages": [{"to": "+14155550123", "message": "Hi"}]}
+
+        first = await live.call("POST", "/v1/sms/send/batch", asked, Idempotency_Key="one")
+        second = await tester.call("POST", "/v1/sms/send/batch", asked, Idempotency_Key="one")
+
+        assert (first.status_code, second.status_code) == (202, 202)
+        assert "x-idempotent-replayed" not in second.headers
+        assert await database.pool.fetch("SELECT is_test FROM sms_messages ORDER BY id") == [(False,), (True,)]
+
     async def test_is_in_the_audit_log(self, admin: Caller, database: Database) -> None:
         made = await admin.do("POST", "/v1/keys", NEW, status=201)
 
@@ -218,6 +245,14 @@ class TestRevoke:
         assert first["state"] == "revoked"
         assert not await is_accepted(service, made["key"])
         assert [entry[1] for entry in await audit(service.database)] == ["key.create", "key.revoke"]
+
+    async def test_of_those_who_may_more_is_not_for_those_who_may_less(self, admin: Caller, service: Service) -> None:
+        key_id = (await admin.do("POST", "/v1/keys", {"client_id": "chief", "name": "x"}, status=201))["id"]
+        manager = await make_caller(service, "manager", scopes=["clients:read", "clients:manage"])
+
+        refused(await manager.call("POST", f"/v1/keys/{key_id}/revoke"), 403, "sms.forbidden")
+
+        assert (await admin.get(f"/v1/keys/{key_id}"))["state"] == "active"
 
     async def test_other_keys_of_the_client_go_on(self, admin: Caller, service: Service) -> None:
         one, two = [await admin.do("POST", "/v1/keys", NEW, status=201) for _ in range(2)]

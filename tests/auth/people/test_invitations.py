@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 import time_machine
+from prometheus_client import REGISTRY
 
 from sms_foundation.auth.people.schemas import InvitationList, LoginAnswer, NewInvitationOut
 from sms_foundation.core.db import Database
@@ -254,6 +255,41 @@ class TestRegister:
         errors = [refused(answer, 401, "sms.unauthorized") for answer in answers]
 
         assert {error["message"] for error in errors} == {"valid credentials are required"}
+
+    @pytest.mark.parametrize(
+        ("roles_now", "status"),
+        [(["admin"], 201), (["manager"], 201), (["operator"], 401), (["viewer"], 401), ([], 401)],
+    )
+    async def test_gives_what_its_maker_may_give_now(
+        self,
+        api: httpx.AsyncClient,
+        manager: Headers,
+        admin: Headers,
+        database: Database,
+        roles_now: list[str],
+        status: int,
+    ) -> None:
+        """Whoever was confined does not come back by an invitation kept for that."""
+        other = bearer(await make_key(database, await make_client(database, "other")))
+        invitation = made(await ask(api, other))["invitation"]
+        response = await api.patch("/v1/clients/other", json={"roles": roles_now}, headers=admin)
+        assert response.status_code == 200, response.text
+
+        assert (await accept(api, invitation)).status_code == status
+
+    async def test_of_an_admin_who_is_a_manager_now_makes_no_admin(
+        self, api: httpx.AsyncClient, manager: Headers, admin: Headers, database: Database
+    ) -> None:
+        other = bearer(await make_key(database, await make_client(database, "other")))
+        invitation = made(await ask(api, other, roles=["admin"]))["invitation"]
+        await api.patch("/v1/clients/other", json={"roles": ["manager"]}, headers=admin)
+        before = REGISTRY.get_sample_value("sms_auth_failures_total", {"reason": "unknown_invitation"}) or 0.0
+
+        refused(await accept(api, invitation), 401, "sms.unauthorized")
+        assert REGISTRY.get_sample_value("sms_auth_failures_total", {"reason": "unknown_invitation"}) == before + 1
+        assert await database.pool.fetchval("SELECT count(*) FROM auth_clients WHERE email IS NOT NULL") == 0
+        await api.patch("/v1/clients/other", json={"roles": ["admin"]}, headers=admin)
+        assert (await accept(api, invitation)).status_code == 201
 
     @pytest.mark.parametrize(
         ("password", "word"),

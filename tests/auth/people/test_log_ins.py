@@ -16,7 +16,7 @@ from sms_foundation.core.db import Database
 from tests.support.access import bearer, make_client, make_key
 from tests.support.api import Json, refused
 from tests.support.people import EMAIL, PASSWORD, log_in, refresh, register
-from tests.support.service import make_settings
+from tests.support.service import Service, make_settings
 from tests.support.tokens import OURS
 
 NOT_VALID = "valid credentials are required"
@@ -31,6 +31,10 @@ def accepted(response: httpx.Response) -> Json:
     assert response.headers["cache-control"] == "no-store"
     LoginAnswer.model_validate_json(response.content, extra="forbid")
     return dict(response.json())
+
+
+def lookups() -> float:
+    return REGISTRY.get_sample_value("sms_auth_lookups_total", {"kind": "session"}) or 0.0
 
 
 async def who(api: httpx.AsyncClient, token: str) -> int:
@@ -164,13 +168,16 @@ class TestLogIn:
         refused(await api.post(f"/auth/{path}", content=b"{"), 422, "sms.malformed_request")
         refused(await api.post(f"/auth/{path}", content=b" " * 20_000), 413, "sms.payload_too_large")
 
-    async def test_deletes_log_ins_that_are_long_over(self, api: httpx.AsyncClient, database: Database) -> None:
+    async def test_leaves_log_ins_that_are_over_to_be_looked_into(
+        self, api: httpx.AsyncClient, database: Database
+    ) -> None:
+        """They are deleted a week after their end (`tidying`), and not earlier because somebody logs in."""
         await register(api, database)
         with time_machine.travel(datetime.now(UTC) + timedelta(days=31)):
             accepted(await log_in(api))
 
-        assert await database.pool.fetchval("SELECT count(*) FROM auth_sessions") == 1
-        assert await database.pool.fetchval("SELECT count(*) FROM auth_refresh_tokens") == 1
+        assert await database.pool.fetchval("SELECT count(*) FROM auth_sessions") == 2
+        assert await database.pool.fetchval("SELECT count(*) FROM auth_refresh_tokens") == 2
 
 
 class TestRefresh:
@@ -308,6 +315,53 @@ class TestLogOut:
 
         assert [answer.status_code for answer in answers] == [204] * 6
 
+    async def test_of_nobody_writes_nothing_and_costs_others_nothing(
+        self, api: httpx.AsyncClient, database: Database
+    ) -> None:
+        """What is known about credentials stays known, no answer is kept, and no transaction begun."""
+        ended, person = await register(api, database), accepted(await log_in(api))
+        await api.post("/auth/logout", json={"refresh_token": ended["refresh_token"]})
+        assert await who(api, person["access_token"]) == 200
+        looked_up = lookups()
+        for number, body in enumerate(
+            (
+                {},
+                {"refresh_token": "x"},
+                {"refresh_token": "sf_refresh_" + "A" * 43},
+                {"refresh_token": ended["refresh_token"]},
+            )
+        ):
+            for headers in ({}, {"Idempotency-Key": f"key-{number}"}):
+                assert (await api.post("/auth/logout", json=body, headers=headers)).status_code == 204
+            with_token = bearer(ended["access_token"]) | {"Idempotency-Key": f"token-{number}"}
+            assert (await api.post("/auth/logout", headers=with_token)).status_code == 204
+
+        assert await who(api, person["access_token"]) == 200
+        assert lookups() == looked_up
+        assert await database.pool.fetchval("SELECT count(*) FROM idempotency_keys") == 0
+
+    async def test_forgets_the_log_in_that_ended_and_no_other(self, api: httpx.AsyncClient, database: Database) -> None:
+        person, other = await register(api, database), accepted(await log_in(api))
+        assert [await who(api, each["access_token"]) for each in (person, other)] == [200, 200]
+        looked_up = lookups()
+        await api.post("/auth/logout", json={"refresh_token": person["refresh_token"]})
+
+        assert await who(api, other["access_token"]) == 200
+        assert lookups() == looked_up
+        assert await who(api, person["access_token"]) == 401
+
+    async def test_is_counted_by_reason(self, api: httpx.AsyncClient, database: Database) -> None:
+        person = await register(api, database)
+        reasons = ("unknown_refresh", "session_ended", "malformed", "missing")
+        before = [failures(reason) for reason in reasons]
+        for _ in range(2):
+            await api.post("/auth/logout", json={"refresh_token": person["refresh_token"]})
+        await api.post("/auth/logout", json={"refresh_token": "x"})
+        await api.post("/auth/logout", headers=bearer("x"))
+        await api.post("/auth/logout")
+
+        assert [failures(reason) - count for reason, count in zip(reasons, before, strict=True)] == [1, 1, 1, 1]
+
 
 class TestLimits:
     @pytest.fixture
@@ -328,6 +382,27 @@ class TestLimits:
         refused(response, 429, "sms.rate_limited")
         assert int(response.headers["retry-after"]) > 0
         accepted(await log_in(api, "other@example.com"))
+
+    async def test_strangers_elsewhere_lock_nobody_out(
+        self, api: httpx.AsyncClient, service: Service, database: Database
+    ) -> None:
+        await register(api, database)
+        for number in range(5):
+            async with service.calling_from(f"198.51.100.{number}") as stranger:
+                refused(await log_in(stranger, password="wrong password!"), 401, "sms.unauthorized")
+
+        accepted(await log_in(api))
+
+    async def test_log_outs_with_wrong_tokens_count_as_failures(
+        self, api: httpx.AsyncClient, database: Database
+    ) -> None:
+        body = {"refresh_token": "sf_refresh_" + "A" * 43}
+        answers = [(await api.post("/auth/logout", json=body)).status_code for _ in range(8)]
+
+        assert answers == [204] * 6 + [429] * 2
+
+    async def test_log_outs_with_nothing_do_not(self, api: httpx.AsyncClient, database: Database) -> None:
+        assert {(await api.post("/auth/logout")).status_code for _ in range(8)} == {204}
 
     async def test_failures_from_one_address_are_limited_whoever_they_are_for(
         self, api: httpx.AsyncClient, database: Database

@@ -108,8 +108,15 @@ class TestSet:
         wider = {"permissions": ["messages:send", "audit:read", "numbers:write"]}
         refused(await lesser.call("PUT", "/v1/roles/sender", wider), 403, "sms.forbidden")
         refused(await lesser.call("PUT", "/v1/roles/other", SENDER), 403, "sms.forbidden")
-        await lesser.do("PUT", "/v1/roles/sender", {"permissions": ["messages:send", "messages:read"]})
-        refused(await lesser.call("PUT", "/v1/roles/sender", wider), 403, "sms.forbidden")
+        await lesser.do("PUT", "/v1/roles/sender", {"permissions": ["messages:send", "audit:read", "messages:read"]})
+
+    async def test_nobody_takes_from_a_role_what_they_may_not_themselves(self, admin: Caller, service: Service) -> None:
+        """Or whoever manages roles could take everything from everybody, and not be allowed to give it back."""
+        await admin.do("PUT", "/v1/roles/sender", {"permissions": ["messages:send", "audit:read"]})
+        lesser = await make_caller(service, "lesser", scopes=["roles:manage", "messages:send"])
+
+        refused(await lesser.call("PUT", "/v1/roles/sender", SENDER), 403, "sms.forbidden")
+        await lesser.do("PUT", "/v1/roles/sender", {"permissions": ["audit:read"]})
 
     async def test_the_role_of_the_last_who_may_manage_clients_keeps_allowing_it(
         self, admin: Caller, database: Database

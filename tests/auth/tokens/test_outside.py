@@ -132,6 +132,14 @@ class TestAccepted:
     async def test_addresses_count_in_small_letters(self, outside: Outside) -> None:
         assert await outside.verify(google(email=EMAIL.upper())) == OutsideToken(GOOGLE, EMAIL)
 
+    async def test_addresses_of_other_letters_are_nobodys(self, outside: Outside) -> None:
+        """The Kelvin sign in small letters is a k: kim's address would be anybody's who can register the other."""
+        assert await outside.reason(google(email="\u212aim@example.com")) is Reason.WRONG_CLAIMS
+        assert await outside.reason(google(email="jos\u00e9@example.com")) is Reason.WRONG_CLAIMS
+
+    async def test_subjects_that_are_no_addresses_count_letter_by_letter(self, outside: Outside) -> None:
+        assert await outside.verify(supabase(sub="aB\u00e9"), SUPABASE_KEY) == OutsideToken(SUPABASE, "aB\u00e9")
+
     async def test_one_audience_of_several_is_enough(self, outside: Outside) -> None:
         assert await outside.verify(supabase(aud=["x", "other"]), SUPABASE_KEY)
 
@@ -146,7 +154,8 @@ class TestAccepted:
     ) -> None:
         settings = make_settings(outside_issuers=configured(*issuers), open_access=False)
         client = await make_client(database, "maintenance", roles=["viewer"])
-        identity = IdentityBody(issuer="accounts.google.com", subject=EMAIL)  # the other of its names
+        # The other of its names, and the address as somebody may type it.
+        identity = IdentityBody(issuer="accounts.google.com", subject=EMAIL.title())
         async with database.transaction() as connection:
             await link_identity(connection, COMMAND_LINE, client, identity)
         async with running_service(settings, database.url, database) as service:
@@ -324,6 +333,15 @@ class TestFetching:
         async with open_tokens(make_settings(outside_issuers=orjson.dumps(one).decode()), database) as parts:
             with pytest.raises(RefusedError, match=Reason.UNKNOWN_SIGNER):
                 await parts.tokens.verify(sign(google(), GOOGLE_KEY))
+
+    async def test_an_issuer_that_answers_drop_by_drop_is_not_waited_for(
+        self, outside: Outside, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each of its bytes comes in time, the last of them much later."""
+        monkeypatch.setattr(jwks, "_FETCH_TIMEOUT_S", 0.2)
+        outside.google.is_dripping = True
+
+        assert await outside.reason(google()) is Reason.UNKNOWN_SIGNER
 
     async def test_none_under_way_is_left_behind(self, database: Database, issuers: tuple[Issuer, Issuer]) -> None:
         issuers[0].may_answer.clear()

@@ -16,7 +16,7 @@ from sms_foundation.auth.tokens.opening import TokenParts, open_tokens
 from sms_foundation.auth.tokens.private_keys import GeneratedKeys, SigningKey, generate_signing_key
 from sms_foundation.auth.tokens.public_keys import list_public_keys, register
 from sms_foundation.core.config import Settings
-from sms_foundation.core.db import Database, parse_database_url
+from sms_foundation.core.db import Database, DatabaseUrl, parse_database_url
 from sms_foundation.core.errors import NotConfiguredError, StartupError
 from sms_foundation.core.ids import new_id
 from tests.support.service import make_settings
@@ -41,6 +41,7 @@ def start(database: Database) -> Start:
 
 
 async def token_of(parts: TokenParts) -> str:
+    await parts.issuer.prepare()
     return (await parts.issuer.for_session("person-abc", SESSION)).text
 
 
@@ -218,6 +219,22 @@ class TestRunning:
             assert await is_accepted(parts, second)
 
         assert signing.READ_EVERY_S < 60
+
+    async def test_signing_waits_for_no_connection_while_it_holds_them_all(
+        self, database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Or all who make tokens would wait for each other whenever the keys are to be read again."""
+        settings = make_settings(signing_key=OLD.pem, database_pool_size=1)
+        database = Database(database_url, settings)
+        await database.open()
+        async with open_tokens(settings, database) as parts:
+            await parts.issuer.prepare()
+            later = signing.monotonic() + signing.READ_EVERY_S
+            monkeypatch.setattr(signing, "monotonic", lambda: later)
+            async with database.transaction():
+                token = await parts.issuer.for_session("person-abc", SESSION)
+            assert await is_accepted(parts, token.text)
+        await database.close()
 
     async def test_files_that_become_unreadable_change_nothing(
         self, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

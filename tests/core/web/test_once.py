@@ -71,7 +71,8 @@ def client_of(shop: Shop) -> httpx.AsyncClient:
         headers = dict(scope["headers"])
         scope["state"]["address"] = headers.get(b"x-address", b"203.0.113.7").decode()
         if b"x-caller" in headers:
-            scope["state"]["asker"] = ("client", headers[b"x-caller"].decode(), False, True)
+            scope["state"]["asker"] = ("client", headers[b"x-caller"].decode(), False)
+            scope["state"]["asker_may"] = headers.get(b"x-may", b"everything").decode().split()
 
     app = FastAPI()
     app.state.guard = guard
@@ -185,6 +186,15 @@ class TestRepetition:
         other = await client.post("/orders", content="tea", headers=KEY | {"X-Caller": "campaigns"})
         assert other.text == "secret 2"
         assert await shop.orders() == ["tea", "tea"]
+
+    async def test_whoever_is_allowed_something_else_gets_no_kept_answer_and_changes_nothing(
+        self, shop: Shop, client: httpx.AsyncClient
+    ) -> None:
+        """It may hold what only the first was allowed to ask for; and doing it again would do it twice."""
+        await client.post("/orders", content="tea", headers=KEY)
+        other = await client.post("/orders", content="tea", headers=KEY | {"X-May": "order"})
+        refused(other, 422, "sms.idempotency_conflict")
+        assert await shop.orders() == ["tea"]
 
     async def test_on_open_routes_an_address_and_a_route_have_keys_of_their_own(self, shop: Shop) -> None:
         async with client_of(shop) as client:

@@ -9,7 +9,15 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from sms_foundation.auth.clients import service
-from sms_foundation.auth.clients.schemas import Claim, ClientBody, ClientDetail, ClientList, ClientPatch, IdentityBody
+from sms_foundation.auth.clients.schemas import (
+    Claim,
+    ClientBody,
+    ClientDetail,
+    ClientList,
+    ClientPatch,
+    IdentityBody,
+    Subject,
+)
 from sms_foundation.auth.clients.service import Client, ClientDetails
 from sms_foundation.auth.roles.granting import Grantor, grantor_of
 from sms_foundation.auth.roles.schemas import Identifier
@@ -125,7 +133,7 @@ def clients_router(database: Database, once: Once, *, forget: Callable[[], None]
         request: Request,
         client_id: ClientId,
         issuer: Annotated[Claim, Query(description="As it was linked")],
-        subject: Annotated[Claim, Query(description="As it was linked")],
+        subject: Annotated[Subject, Query(description="As it was linked")],
     ) -> Response:
         """Take these tokens as the client's no more, within 5 seconds."""
         identity = IdentityBody(issuer=issuer, subject=subject)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from sms_foundation.auth.principal import ClientKind
 from sms_foundation.auth.roles.schemas import Identifier, RoleNames, Text
+from sms_foundation.auth.tokens.issuers import canonical_subject
 from sms_foundation.core.config import RateText
 
 # Who acts where no client does, in the audit log and as the author of messages.
@@ -20,8 +21,9 @@ def _not_reserved(value: str) -> str:
 
 
 NewClientId = Annotated[Identifier, AfterValidator(_not_reserved)]
-# What a claim of a token is compared with, character by character.
+# What a claim of a token is compared with, character by character; a subject in its canonical spelling.
 Claim = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[^\x00-\x20\x7f]+$")]
+Subject = Annotated[Claim, AfterValidator(canonical_subject)]
 _LIMIT = "Requests it may make, such as 100/1s; `off`: any number; null: CLIENT_LIMIT"
 
 
@@ -51,8 +53,9 @@ class IdentityBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     issuer: Claim = Field(description="The issuer, as configured", examples=["https://accounts.google.com"])
-    subject: Claim = Field(
-        description="The value of the issuer's subject claim, such as `sub`", examples=["107517467455664443766"]
+    subject: Subject = Field(
+        description="The value of the issuer's subject claim, such as `sub`; an address of mail in any letters",
+        examples=["107517467455664443766"],
     )
 
 

@@ -26,6 +26,11 @@ class Limiter:
         # Clients that were refused, and when (monotonic) their next request passes: until then nobody is asked.
         self._over_until: OrderedDict[str, float] = OrderedDict()
 
+    @property
+    def limits_numbers(self) -> bool:
+        """Tell whether there is a limit of messages to one number."""
+        return self._number_limit is not None
+
     async def admit(self, principal: Principal, units: int = 1, *, already: int = 0) -> Headers:
         """Count `units` (>= 1) requests of a client; returns the RateLimit headers of its answer, none without a limit.
 

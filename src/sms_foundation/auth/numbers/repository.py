@@ -6,12 +6,11 @@ from uuid import UUID
 import asyncpg
 
 from sms_foundation.core.db import Connection, rows_affected
+from sms_foundation.core.listing import Listing
 
 _COLUMNS = "id, prefix, is_allowed, note, created_by, created_at"
 _ALL = "SELECT prefix, is_allowed FROM auth_number_rules"
-_LIST = f"""
-SELECT {_COLUMNS} FROM auth_number_rules WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2
-"""  # noqa: S608  # put together from constants
+_LIST = f"SELECT {_COLUMNS} FROM auth_number_rules WHERE true"  # noqa: S608  # put together from constants
 # The same prefix again: whoever said it last, and when.
 _SET = f"""
 INSERT INTO auth_number_rules AS r (id, prefix, is_allowed, note, created_by) VALUES ($1, $2, $3, $4, $5)
@@ -28,8 +27,10 @@ async def read_all(connection: Connection) -> list[tuple[str, bool]]:
 
 async def list_rules(connection: Connection, *, after: UUID | None, limit: int) -> Sequence[asyncpg.Record]:
     """Return rules, last made first; `after`: those behind the one with this id."""
-    rows: Sequence[asyncpg.Record] = await connection.fetch(_LIST, after, limit)
-    return rows
+    listing = Listing(_LIST)
+    if after is not None:
+        listing.where("id < {}", after)
+    return await listing.fetch(connection, order="id DESC", limit=limit)
 
 
 async def set_rule(

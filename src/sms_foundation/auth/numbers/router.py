@@ -8,8 +8,10 @@ import asyncpg
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
+from sms_foundation.auth.audit.content_reads import ContentReads
 from sms_foundation.auth.numbers import repository, service
 from sms_foundation.auth.numbers.current import CurrentRules
+from sms_foundation.auth.numbers.matching import is_whole_number, parse_prefix
 from sms_foundation.auth.numbers.schemas import NumberRule, NumberRuleBody, NumberRuleList
 from sms_foundation.auth.permissions import Permission
 from sms_foundation.auth.principal import Principal, actor_of, principal_of
@@ -26,8 +28,8 @@ _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorEnvelope, "de
 Prefix = Annotated[str, Path(max_length=40, description="The rule's prefix; a + in it as it is, or as %2B")]
 
 
-def number_rules_router(database: Database, rules: CurrentRules, once: Once) -> APIRouter:
-    """Return the routes of the rules for numbers."""
+def number_rules_router(database: Database, rules: CurrentRules, once: Once, reads: ContentReads) -> APIRouter:
+    """Return the routes of the rules for numbers; `reads` notes who saw whole ones."""
     router = APIRouter(prefix="/v1/number-rules", tags=["numbers"], responses=_WRONG, route_class=GuardedRoute)
 
     @router.get("", response_model=NumberRuleList, summary="List the rules")
@@ -37,6 +39,10 @@ def number_rules_router(database: Database, rules: CurrentRules, once: Once) -> 
         async with database.connection() as connection:
             rows = await repository.list_rules(connection, after=after, limit=limit)
         caller = principal_of(request.scope)
+        whole = [row["id"] for row in rows if is_whole_number(row["prefix"])]
+        if whole and _sees_numbers(caller):
+            which = {"count": len(whole), "newest": whole[0], "oldest": whole[-1]}
+            await reads.note(actor_of(request.scope), "number_rules", "list", which)
         following = encode_cursor(str(rows[-1]["id"])) if len(rows) == limit else None
         return json_response({"rules": [_show(row, caller) for row in rows], "limit": limit, "next_cursor": following})
 
@@ -57,6 +63,9 @@ def number_rules_router(database: Database, rules: CurrentRules, once: Once) -> 
 
         response = await once.run(request, change)
         rules.forget()
+        prefix = parse_prefix(body.prefix)
+        if is_whole_number(prefix) and _sees_numbers(principal_of(request.scope)):
+            await reads.note(actor_of(request.scope), "number_rule", service.public_name(prefix))
         return response
 
     @router.delete("/{prefix}", status_code=204, responses=_NOT_FOUND, summary="Delete a rule")
@@ -71,11 +80,14 @@ def number_rules_router(database: Database, rules: CurrentRules, once: Once) -> 
 
 
 def _show(row: asyncpg.Record, caller: Principal) -> Mapping[str, Any]:
-    sees_numbers = caller.may(Permission.MESSAGES_READ_CONTENT)
     return {
-        "prefix": row["prefix"] if sees_numbers else service.public_name(row["prefix"]),
+        "prefix": row["prefix"] if _sees_numbers(caller) else service.public_name(row["prefix"]),
         **{name: row[name] for name in ("is_allowed", "note", "created_by", "created_at")},
     }
+
+
+def _sees_numbers(caller: Principal) -> bool:
+    return caller.may(Permission.MESSAGES_READ_CONTENT)
 
 
 def _list_key(cursor: str) -> UUID:

@@ -1,6 +1,7 @@
 """Invitations: the only way to an account, and the only way to another password for who has lost theirs.
 
-Whoever has an invitation can take the account of its address over, so it gives what its maker could give, and no more:
+Whoever has an invitation can take the account of its address over, so it gives what its maker could give, when it was
+made and when it is accepted, and no more:
 who accepts it has exactly its roles afterwards, also where there was an account with others before.
 """
 
@@ -13,8 +14,10 @@ from uuid import UUID
 import asyncpg
 
 from sms_foundation.auth.audit.log import Action, record
-from sms_foundation.auth.people.accounts import find_by_email
+from sms_foundation.auth.people.accounts import find_account, find_by_email
 from sms_foundation.auth.people.secret_texts import SecretKind, generate_secret
+from sms_foundation.auth.permissions import ALL, NONE, Permission, Permissions
+from sms_foundation.auth.principal import COMMAND_LINE, LOCAL
 from sms_foundation.auth.refusals import Reason, RefusedError
 from sms_foundation.auth.roles.granting import Grantor
 from sms_foundation.auth.roles.service import check_roles, permissions_of
@@ -37,7 +40,8 @@ _FIND_BY_DIGEST = f"SELECT {_COLUMNS} FROM auth_invitations WHERE digest = $1"  
 _LOCK_BY_DIGEST = _FIND_BY_DIGEST + " FOR UPDATE"
 _REVOKE = "UPDATE auth_invitations SET revoked_at = $2 WHERE id = $1"
 _USE = "UPDATE auth_invitations SET used_at = $2 WHERE id = $1"
-_IS_MAKER_DISABLED = "SELECT disabled_at IS NOT NULL FROM auth_clients WHERE id = $1"
+# Makers of invitations that are no clients: whoever they were, they could do everything.
+_NO_CLIENTS = frozenset({COMMAND_LINE.client_id, LOCAL.client_id})
 
 
 class InvitationState(StrEnum):
@@ -137,7 +141,10 @@ async def find_invitation(connection: Connection, digest: bytes) -> Invitation |
 
 
 async def use_invitation(connection: Connection, digest: bytes) -> Invitation:
-    """Use an invitation up. Needs a transaction. Raises RefusedError."""
+    """Use an invitation up. Needs a transaction, which no role changes in (`roles.service.keep_a_manager`).
+
+    Raises RefusedError, also where its maker could not make it now: it would give back what was taken from them.
+    """
     row = await connection.fetchrow(_LOCK_BY_DIGEST, digest)
     if row is None:
         raise RefusedError(Reason.UNKNOWN_INVITATION)
@@ -150,10 +157,19 @@ async def use_invitation(connection: Connection, digest: bytes) -> Invitation:
             raise RefusedError(Reason.UNKNOWN_INVITATION)
         case InvitationState.EXPIRED:
             raise RefusedError(Reason.EXPIRED_INVITATION)
-    if await connection.fetchval(_IS_MAKER_DISABLED, invitation.created_by):
+    given = await permissions_of(connection, invitation.roles)
+    if not {Permission.CLIENTS_MANAGE, *given} <= await _permissions_of_maker(connection, invitation.created_by):
         raise RefusedError(Reason.UNKNOWN_INVITATION)
     await connection.execute(_USE, invitation.id, now)
     return invitation
+
+
+async def _permissions_of_maker(connection: Connection, client_id: str) -> Permissions:
+    """Return what whoever made an invitation may now."""
+    if client_id in _NO_CLIENTS:
+        return ALL
+    maker = await find_account(connection, client_id)
+    return NONE if maker is None or maker.is_disabled else await permissions_of(connection, maker.roles)
 
 
 async def _record(

@@ -30,7 +30,7 @@ from sms_foundation.auth.refusals import Reason, RefusedError
 from sms_foundation.auth.refusing import refuse
 from sms_foundation.auth.tokens.router import NO_STORE
 from sms_foundation.core.db import Connection, Database
-from sms_foundation.core.errors import ForbiddenError
+from sms_foundation.core.errors import ForbiddenError, UnauthorizedError
 from sms_foundation.core.web.answers import json_response
 from sms_foundation.core.web.bodies import describe_body, read_body, read_json
 from sms_foundation.core.web.errors import ErrorEnvelope
@@ -46,6 +46,7 @@ _POST_ERRORS: dict[int | str, dict[str, Any]] = {
     413: {"model": ErrorEnvelope, "description": "The body is larger than anything that could be asked for"},
     422: {"model": ErrorEnvelope, "description": "The body is not JSON, or the Idempotency-Key means something else"},
 }
+_TOO_MANY = "Too many wrong credentials from this address"
 _NOT_KNOWN: dict[int | str, dict[str, Any]] = {401: {"model": ErrorEnvelope, "description": "Who calls is not known"}}
 _LOGIN_ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorEnvelope, "description": "Whatever was wrong with them: these are no valid credentials"},
@@ -148,12 +149,13 @@ def _add_login(router: APIRouter, desk: _Desk) -> None:
         openapi_extra=describe_body(LoginBody),
     )
     async def log_in(request: Request) -> Response:
-        """Log in with address and password. Tries are counted for each person, right or wrong."""
+        """Log in with address and password. Tries are counted for each person, right or wrong: those
+        from one address, and with a limit ten times as high those from all."""
         body = read_json(LoginBody, await read_body(request, limit_bytes=_MAX_BODY_BYTES))
         await desk.access.token_issuer.prepare()
 
         async def work() -> Response:
-            await desk.access.logins.admit(body.email)
+            await desk.access.logins.admit(body.email, request.scope["state"]["address"])
             compared = await service.compare_password(
                 desk.database, desk.passwords, email=body.email, password=body.password
             )
@@ -203,22 +205,35 @@ def _add_logout(router: APIRouter, desk: _Desk) -> None:
     @router.post(
         "/auth/logout",
         status_code=204,
-        responses=_POST_ERRORS,
+        responses={429: {"model": ErrorEnvelope, "description": _TOO_MANY}, **_POST_ERRORS},
         summary="Log out",
         openapi_extra=describe_body(LogoutBody),
     )
     async def log_out(request: Request) -> Response:
         """End the log-in of a refresh token, or of the access token the request comes with. Repeating it, or doing it
-        with what is not valid any more, changes nothing."""
+        with what is not valid any more, changes nothing; such tokens are counted like other wrong credentials."""
         json = await read_body(request, limit_bytes=_MAX_BODY_BYTES)
         token = read_json(LogoutBody, json).refresh_token if json else None
-        session_id = await _session_of(request, desk.access) if token is None else None
+        try:
+            return await desk.guard(request, partial(_log_out, request, desk, token))
+        except UnauthorizedError:
+            return Response(status_code=204)  # there is no such log-in, which is what was asked for
 
-        async def change(connection: Connection) -> Response:
-            await service.log_out(connection, actor_of(request.scope), refresh_token=token, session_id=session_id)
-            return Response(status_code=204)
 
-        return await desk.end_log_ins(request, change)
+async def _log_out(request: Request, desk: _Desk, refresh_token: str | None) -> Response:
+    """End a log-in. Raises RefusedError where there is none, before anything is written: strangers come here too."""
+    which = await _session_of(request, desk.access) if refresh_token is None else refresh_token
+    found = await service.find_log_in(desk.database, which)
+    if not found.is_open and not desk.once.is_named(request):
+        raise RefusedError(Reason.SESSION_ENDED)
+
+    async def change(connection: Connection) -> Response:
+        await service.log_out(connection, actor_of(request.scope), found.id)
+        return Response(status_code=204)
+
+    response = await desk.once.run(request, change)
+    desk.access.directory.forget_session(found.id)
+    return response
 
 
 def _add_me(router: APIRouter, desk: _Desk) -> None:
@@ -246,7 +261,7 @@ def _add_password(router: APIRouter, desk: _Desk) -> None:
         email = await _email_of(principal, desk.database)
 
         async def work() -> Response:
-            await desk.access.logins.admit(email)
+            await desk.access.logins.admit(email, request.scope["state"]["address"])
             compared = await service.compare_password(desk.database, desk.passwords, email=email, password=body.current)
             new_hash = await service.hash_new_password(desk.passwords, body.new, email=email)
 
@@ -270,16 +285,15 @@ async def _email_of(principal: Principal, database: Database) -> str:
     return account.email
 
 
-async def _session_of(request: Request, access: AccessControl) -> UUID | None:
-    """Return the log-in of the access token a request comes with; None without, and for one that is not valid."""
+async def _session_of(request: Request, access: AccessControl) -> UUID:
+    """Return the log-in of the access token a request comes with. Raises RefusedError: it has none, or a wrong one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        return None
-    try:
-        verified = await access.tokens.verify(token.strip())
-    except RefusedError:
-        return None
-    return verified.session_id if isinstance(verified, SessionToken) else None
+        raise RefusedError(Reason.MISSING)
+    verified = await access.tokens.verify(token.strip())
+    if not isinstance(verified, SessionToken):
+        raise RefusedError(Reason.MISSING)  # right credentials, of somebody who never logged in
+    return verified.session_id
 
 
 def _show_me(principal: Principal, account: accounts.Account | None) -> dict[str, Any]:

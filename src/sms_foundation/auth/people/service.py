@@ -17,13 +17,14 @@ from sms_foundation.auth.people.passwords import Passwords, Verdict, check_passw
 from sms_foundation.auth.people.secret_texts import SecretKind, find_digest
 from sms_foundation.auth.people.sessions import (
     EndReason,
+    KnownLogIn,
     Reused,
     Session,
     end_session,
     end_sessions,
+    find_session,
     open_session,
     refresh_session,
-    session_of,
 )
 from sms_foundation.auth.principal import Actor
 from sms_foundation.auth.refusals import Reason, RefusedError
@@ -148,16 +149,24 @@ async def refresh(connection: Connection, actor: Actor, token: str, *, lifetime:
     return outcome
 
 
-async def log_out(connection: Connection, actor: Actor, *, refresh_token: str | None, session_id: UUID | None) -> None:
-    """End the log-in of a refresh token, or the one named. Needs a transaction. What is over, or nothing, stays so."""
-    digest = None if refresh_token is None else find_digest(SecretKind.REFRESH, refresh_token)
-    if digest is not None:
-        session_id = await session_of(connection, digest)
-    if session_id is None:
-        return
+async def find_log_in(database: Database, which: UUID | str) -> KnownLogIn:
+    """Return the log-in with this id, or of this refresh token, whatever became of it. Raises RefusedError."""
+    wanted = which if isinstance(which, UUID) else find_digest(SecretKind.REFRESH, which)
+    found: KnownLogIn | None = None
+    if wanted is not None:
+        async with database.connection() as connection:
+            found = await find_session(connection, wanted)
+    if found is None:
+        raise RefusedError(Reason.UNKNOWN_REFRESH if isinstance(which, str) else Reason.SESSION_ENDED)
+    return found
+
+
+async def log_out(connection: Connection, actor: Actor, session_id: UUID) -> None:
+    """End a log-in. Needs a transaction. Raises RefusedError for one that is over."""
     client_id = await end_session(connection, session_id, EndReason.LOGOUT)
-    if client_id is not None:
-        await _record(connection, actor, Action.PERSON_LOGOUT, client_id, "own log-in", session=str(session_id))
+    if client_id is None:
+        raise RefusedError(Reason.SESSION_ENDED)
+    await _record(connection, actor, Action.PERSON_LOGOUT, client_id, "own log-in", session=str(session_id))
 
 
 async def change_password(

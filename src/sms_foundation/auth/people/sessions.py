@@ -33,11 +33,10 @@ _END_ALL = """
 UPDATE auth_sessions SET ended_at = $2, end_reason = $3
 WHERE client_id = $1 AND ended_at IS NULL AND id IS DISTINCT FROM $4
 """
-_SESSION_OF = "SELECT session_id FROM auth_refresh_tokens WHERE digest = $1"
-# The tokens of a session go with it.
-_DELETE_EXPIRED = """
-DELETE FROM auth_sessions WHERE id = ANY(ARRAY(
-    SELECT id FROM auth_sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED))
+_FIND = "SELECT id, ended_at IS NULL AS is_open FROM auth_sessions WHERE id = $1"
+_FIND_OF_DIGEST = """
+SELECT s.id, s.ended_at IS NULL AS is_open
+FROM auth_refresh_tokens AS t JOIN auth_sessions AS s ON s.id = t.session_id WHERE t.digest = $1
 """
 
 
@@ -60,6 +59,14 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownLogIn:
+    """A log-in there is, or was: `is_open` until it is ended."""
+
+    id: UUID
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reused:
     """A spent refresh token came again, and the log-in was ended for it."""
 
@@ -68,10 +75,9 @@ class Reused:
 
 
 async def open_session(connection: Connection, client_id: str, *, lifetime: timedelta) -> Session:
-    """Begin a log-in, which ends `lifetime` after its last refresh. Needs a transaction; deletes some that are over."""
+    """Begin a log-in, which ends `lifetime` after its last refresh. Needs a transaction."""
     now = utc_now()
     session_id = new_id()
-    await connection.execute(_DELETE_EXPIRED, now)
     await connection.execute(_ADD, session_id, client_id, now + lifetime)
     return await _add_token(connection, session_id, client_id, now + lifetime)
 
@@ -101,10 +107,10 @@ async def refresh_session(connection: Connection, digest: bytes, *, lifetime: ti
     return await _add_token(connection, row["session_id"], row["client_id"], now + lifetime)
 
 
-async def session_of(connection: Connection, digest: bytes) -> UUID | None:
-    """Return the log-in that a refresh token belongs to, spent or not."""
-    session_id: UUID | None = await connection.fetchval(_SESSION_OF, digest)
-    return session_id
+async def find_session(connection: Connection, which: UUID | bytes) -> KnownLogIn | None:
+    """Return a log-in by its id, or by the digest of one of its refresh tokens, spent or not."""
+    row = await connection.fetchrow(_FIND if isinstance(which, UUID) else _FIND_OF_DIGEST, which)
+    return None if row is None else KnownLogIn(row["id"], is_open=row["is_open"])
 
 
 async def end_session(connection: Connection, session_id: UUID, reason: EndReason) -> str | None:

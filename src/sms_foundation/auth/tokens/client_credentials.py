@@ -46,7 +46,7 @@ def read_token_request(body: bytes, authorization: str | None) -> TokenRequest:
 
 
 async def find_key(directory: Directory, asked: TokenRequest, place: str) -> Grant:
-    """Return what the key that is the client's secret grants it at `place` (`gate`). Raises RefusedError, or an outage."""
+    """Return what the key that is the client's secret grants at `place`. Raises RefusedError, or an outage."""
     if not is_well_formed(asked.client_secret):
         raise RefusedError(Reason.CHECKSUM)
     grant = await directory.by_digest(digest_of(asked.client_secret))

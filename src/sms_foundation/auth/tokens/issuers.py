@@ -19,9 +19,17 @@ def canonical_issuer(issuer: str) -> str:
     return _SPELLINGS.get(issuer, issuer)
 
 
-def canonical_subject(subject: str, *, claim: str) -> str:
-    """Return the one spelling of a subject; addresses of mail count in small letters."""
-    return subject.strip().lower() if claim == "email" else subject
+def canonical_subject(subject: str) -> str:
+    """Return the one spelling under which a subject is linked and looked up: addresses of mail in small letters.
+
+    Raises ValueError for an address with other letters than those of ASCII: some of them (the Kelvin sign) turn into
+    one of its letters when they are made small, so that somebody else's address would become this one.
+    """
+    if "@" not in subject:
+        return subject
+    if not subject.isascii():
+        raise ValueError("an address can have letters of ASCII only")
+    return subject.lower()
 
 
 def _listed(value: Any) -> Any:

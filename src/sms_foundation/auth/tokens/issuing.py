@@ -35,7 +35,7 @@ class TokenIssuer:
         self._lifetime_s = lifetime_s
 
     async def prepare(self) -> None:
-        """Make sure, outside of any transaction, that tokens can be signed."""
+        """Make sure that tokens can be signed, by the key of today. Before any transaction they are made in."""
         await self._signer.prepare()
 
     async def for_session(self, client_id: str, session_id: UUID) -> AccessToken:

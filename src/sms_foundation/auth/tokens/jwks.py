@@ -1,5 +1,6 @@
 """The keys of an outside issuer, fetched from where it publishes them and kept through its outages."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,6 +28,8 @@ SEARCH_EVERY_S = 60.0
 FIRST_TRIES_EVERY_S = 5.0
 _RETRY_S = 60.0
 _TIMEOUT_S = 5.0
+# All of a fetch: who sends a byte every few seconds keeps each read within the time, and requests waiting for ever.
+_FETCH_TIMEOUT_S = 5.0
 _MAX_BYTES = 256 * 1024
 _MOST_KEYS = 100
 _SHORTEST_MODULUS = LEAST_BITS // 8 * 4 // 3  # base64url
@@ -75,8 +78,9 @@ class Jwks:
 
     async def _fetch(self) -> None:
         try:
-            keys = read_jwks(await self._get())
-        except (httpx.HTTPError, httpx.InvalidURL, JwksError) as error:
+            async with asyncio.timeout(_FETCH_TIMEOUT_S):
+                keys = read_jwks(await self._get())
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, JwksError) as error:
             self._due_at = monotonic() + _spread(_RETRY_S)
             log.warning(
                 "jwks.unavailable",

@@ -48,4 +48,7 @@ def _subject(claims: Claims, claim: str) -> str:
     # Some issuers write the flag as a text. An address that nobody has verified may be anybody's.
     if claim == "email" and claims.get("email_verified") not in (True, "true"):
         raise RefusedError(Reason.WRONG_CLAIMS)
-    return canonical_subject(text_of(claims, claim), claim=claim)
+    try:
+        return canonical_subject(text_of(claims, claim))
+    except ValueError:
+        raise RefusedError(Reason.WRONG_CLAIMS) from None

@@ -46,8 +46,13 @@ class Signer:
             )
 
     async def sign(self, claims: Mapping[str, str | int | bool]) -> str:
-        """Return a JWT with these claims, its key named in the header. Raises NotConfiguredError, or an outage."""
-        await self.prepare()
+        """Return a JWT with these claims, its key named in the header. Raises NotConfiguredError, or an outage.
+
+        Who signs within a transaction calls `prepare` before it begins: where all connections are held by those who
+        sign, a read of the keys would wait for one of theirs, and they for it.
+        """
+        if self._current is None:
+            await self.prepare()
         key = self._current
         assert key is not None  # noqa: S101  # what `prepare` makes sure of
         return jwt.encode({"alg": ALGORITHM, "kid": key.kid}, dict(claims), key.key, [ALGORITHM])

@@ -88,11 +88,31 @@ class Once:
         IdempotencyError when the key stands for another request, RequestRunningError while its twin is running, an
         outage (`core.db.is_outage`), and UnavailableError when nobody knows whether the commit took place.
         """
-        key = read_headers(IdempotencyHeaders, request).idempotency_key
-        if key is None:
+        named = await _named(request)
+        if named is None:
             return await retry_races(lambda: self._run_unnamed(change))
-        named = _name(request, key, await _body_of(request))
         return await retry_races(lambda: self._run_named(request, named, change))
+
+    async def find_kept(self, request: Request) -> Response | None:
+        """Return the answer to a repetition of a request that is over; None when `run` is to find out.
+
+        For a route that counts something before `run`: what is repeated must not count again. Raises IdempotencyError
+        for a key that stands for another request, and an outage (`core.db.is_outage`).
+        """
+        named = await _named(request)
+        if named is None:
+            return None
+
+        async def find() -> asyncpg.Record | None:
+            async with self._database.connection() as connection:
+                return await connection.fetchrow(_FIND, named.digest)
+
+        kept = await retry_races(find)
+        if kept is None:
+            return None
+        response = _replay(request, named, kept)
+        IDEMPOTENT_REQUESTS.labels("replayed").inc()
+        return response
 
     async def _run_unnamed(self, change: Change) -> Response:
         is_committing = False
@@ -116,8 +136,7 @@ class Once:
                 raise RequestRunningError("a request with this Idempotency-Key is still running", retry_after_s=1)
             kept = await connection.fetchrow(_FIND, named.digest)
             if kept is not None:
-                response = _replay(named, kept)
-                request.scope["state"]["log"]["is_replay"] = True
+                response = _replay(request, named, kept)
             else:
                 response = await change(connection)
                 if response.status_code < 400:
@@ -131,6 +150,11 @@ class Once:
                     )
         IDEMPOTENT_REQUESTS.labels("fresh" if kept is None else "replayed").inc()
         return response
+
+
+async def _named(request: Request) -> _Named | None:
+    key = read_headers(IdempotencyHeaders, request).idempotency_key
+    return None if key is None else _name(request, key, await _body_of(request))
 
 
 async def _body_of(request: Request) -> bytes:
@@ -167,7 +191,7 @@ def _seal(named: _Named, response: Response) -> bytes:
     return nonce + AESGCM(named.sealing_key).encrypt(nonce, answer, named.digest)
 
 
-def _replay(named: _Named, kept: asyncpg.Record) -> Response:
+def _replay(request: Request, named: _Named, kept: asyncpg.Record) -> Response:
     """Return the kept answer. Raises IdempotencyError unless it was given to the same request."""
     answer = kept["answer"]
     try:
@@ -177,6 +201,7 @@ def _replay(named: _Named, kept: asyncpg.Record) -> Response:
     except InvalidTag:
         IDEMPOTENT_REQUESTS.labels("conflict").inc()
         raise IdempotencyError("the Idempotency-Key was used for another request; take a new one") from None
+    request.scope["state"]["log"]["is_replay"] = True
     head, _, body = opened.partition(b"\n")
     status, headers = orjson.loads(head)
     response = Response(body, status_code=status)

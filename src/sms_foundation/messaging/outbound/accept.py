@@ -85,7 +85,12 @@ WITH input AS MATERIALIZED (
 SELECT id AS asked_id, id, conversation_id, NULL::timestamptz AS created_at, NULL::bytea AS request_digest FROM message
 UNION ALL SELECT * FROM known
 """  # noqa: S608  # put together from constants only
-_IS_KNOWN = "SELECT EXISTS (SELECT FROM sms_messages WHERE client_id = $1 AND idempotency_key = $2)"
+_FIND_KNOWN = """
+SELECT i.client_id, i.key
+FROM unnest($1::text[], $2::text[]) AS i(client_id, key)
+    CROSS JOIN LATERAL (
+        SELECT FROM sms_messages WHERE client_id = i.client_id AND idempotency_key = i.key OFFSET 0) AS m
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,8 @@ class IdempotencyConflict:
 
 CONFLICT = IdempotencyConflict()
 Outcome = Accepted | IdempotencyConflict
+KeyOfClient = tuple[str, str]
+"""A client's id, and the key it gave a request."""
 Admit = Callable[[Sequence[SendRequest]], Awaitable[Sequence[RateLimitedError | None]]]
 
 
@@ -143,7 +150,7 @@ class MessageAcceptor:
     def __init__(
         self, database: Database, *, timeout_s: float, on_accepted: Callable[[], None], admit: Admit | None = None
     ) -> None:
-        """`admit` says what stands against each message of a commit; without it nothing does."""
+        """`admit` counts each of the messages it is given, and says what stands against it; without it nothing does."""
         self._database = database
         self._on_accepted = on_accepted
         self._admit = admit
@@ -172,8 +179,8 @@ class MessageAcceptor:
     async def accept_all(self, connection: Connection, requests: Sequence[SendRequest]) -> list[Outcome]:
         """Store all of `requests` in the caller's transaction, which is to call `committed` when it is over.
 
-        Whether they are admitted is the caller's to ask, before: it takes a connection of its own. Either every one is
-        stored or none. Raises what `core.db.retry_races` is for: the caller's to repeat.
+        Whether they are admitted is the caller's to ask, before, of `refusals`. Either every one is stored or none.
+        Raises what `core.db.retry_races` is for: the caller's to repeat.
         """
         distinct = _Distinct(requests)
         return distinct.answer(await distinct.store(connection))
@@ -185,11 +192,38 @@ class MessageAcceptor:
         if any(isinstance(each, Accepted) and not each.is_replay for each in outcomes):
             self._on_accepted()
 
-    async def is_known(self, client_id: str, idempotency_key: str) -> bool:
-        """Tell whether the key has made a message before."""
-        async with self._database.connection() as connection:
-            is_known: bool = await connection.fetchval(_IS_KNOWN, client_id, idempotency_key)
-        return is_known
+    async def refusals(self, requests: Sequence[SendRequest]) -> list[RateLimitedError | None]:
+        """Count messages against the limit of their numbers; returns what stands against each, or None.
+
+        A message counts once: what repeats one that is stored already, or an earlier one of `requests`, is not counted
+        and gets the answer of the first. Two processes that meet the same new message at the same moment both count it.
+        Takes connections of its own: not to be called within a transaction.
+        """
+        if self._admit is None:
+            return [None] * len(requests)
+        known = await self.find_known(
+            [(each.client_id, each.idempotency_key) for each in requests if each.idempotency_key is not None]
+        )
+        new: dict[object, SendRequest] = {}
+        for each in requests:
+            if _identity(each) not in known:
+                new.setdefault(_identity(each), each)
+        found = dict(zip(new, await self._admit(list(new.values())), strict=True)) if new else {}
+        return [found.get(_identity(each)) for each in requests]
+
+    async def find_known(self, keys: Sequence[KeyOfClient]) -> set[KeyOfClient]:
+        """Return those of `keys` that have made a message before."""
+        if not keys:
+            return set()
+
+        async def attempt() -> Sequence[asyncpg.Record]:
+            async with self._database.connection() as connection:
+                rows: Sequence[asyncpg.Record] = await connection.fetch(
+                    _FIND_KNOWN, [client_id for client_id, _ in keys], [key for _, key in keys]
+                )
+            return rows
+
+        return {(row["client_id"], row["key"]) for row in await retry_races(attempt)}
 
     async def close(self) -> None:
         """Wait until everything submitted is committed or refused."""
@@ -197,23 +231,9 @@ class MessageAcceptor:
 
     async def _write(self, batch: Sequence[SendRequest]) -> list[Outcome | RateLimitedError]:
         """Store those of `batch` that are admitted: asked for all of them at once, which one by one would cost much."""
-        refusals = await self._refusals(batch)
+        refusals = await self.refusals(batch)
         outcomes = iter(await self._store([each for each, error in zip(batch, refusals, strict=True) if error is None]))
         return [next(outcomes) if error is None else error for error in refusals]
-
-    async def _refusals(self, batch: Sequence[SendRequest]) -> Sequence[RateLimitedError | None]:
-        """Return what stands against each message; nothing for what only repeats a message there is."""
-        if self._admit is None:
-            return [None] * len(batch)
-        refusals = await self._admit(batch)
-        return [
-            None if error is None or await self._is_repetition(each) else error
-            for each, error in zip(batch, refusals, strict=True)
-        ]
-
-    async def _is_repetition(self, request: SendRequest) -> bool:
-        key = request.idempotency_key
-        return key is not None and await self.is_known(request.client_id, key)
 
     async def _store(self, batch: Sequence[SendRequest]) -> list[Outcome]:
         distinct = _Distinct(batch)

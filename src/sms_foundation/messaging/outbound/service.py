@@ -19,7 +19,7 @@ from sms_foundation.messaging.outbound.accept import (
     Outcome,
     SendRequest,
 )
-from sms_foundation.messaging.outbound.errors import ExternalFailedError, RefusedError
+from sms_foundation.messaging.outbound.errors import ExternalFailedError, NumberNotAllowedError, RefusedError
 from sms_foundation.messaging.outbound.recipients import Recipients
 from sms_foundation.messaging.outbound.requests import SendBody, SendingLimits, make_request
 from sms_foundation.messaging.states import FINAL
@@ -98,20 +98,24 @@ class SendingService:
         return outcome
 
     async def check_batch(self, bodies: Sequence[SendBody], *, client_id: str, is_test: bool = False) -> CheckedBatch:
-        """Return which of many messages can be stored and what is wrong with the others. Needs no transaction."""
+        """Return which of many messages can be stored and what is wrong with the others.
+
+        Those that can be are counted against their numbers' limits. Not to be called within a transaction.
+        """
         problems = await self._conversation_problems(bodies)
-        fitting = [index for index in range(len(bodies)) if index not in problems]
-        refusals = await self._refusals([bodies[index] for index in fitting], client_id=client_id, is_test=is_test)
-        wrong: dict[int, SmsFoundationError] = {fitting[place]: error for place, error in refusals.items()}
-        wrong |= {index: ValidationError.of_field(*problem) for index, problem in problems.items()}
+        refused: dict[int, SmsFoundationError] = {**await self._denials(bodies, client_id=client_id)}
+        refused |= {index: ValidationError.of_field(*problem) for index, problem in problems.items()}
+        requests = {
+            index: make_request(body, client_id=client_id, limits=self.limits, is_test=is_test)
+            for index, body in enumerate(bodies)
+            if index not in refused
+        }
+        over_limit = await self._acceptor.refusals(list(requests.values()))
+        refused |= {index: error for index, error in zip(requests, over_limit, strict=True) if error is not None}
         return CheckedBatch(
             size=len(bodies),
-            refused=wrong,
-            requests=tuple(
-                make_request(body, client_id=client_id, limits=self.limits, is_test=is_test)
-                for index, body in enumerate(bodies)
-                if index not in wrong
-            ),
+            refused=refused,
+            requests=tuple(request for index, request in requests.items() if index not in refused),
         )
 
     async def accept_batch(self, connection: Connection, batch: CheckedBatch) -> list[Outcome]:
@@ -125,18 +129,15 @@ class SendingService:
     async def is_repetition(self, body: SendBody, *, client_id: str, idempotency_key: str | None = None) -> bool:
         """Tell whether the key of `body`, or else `idempotency_key`, has made a message before."""
         key = body.idempotency_key or idempotency_key
-        return key is not None and await self._acceptor.is_known(client_id, key)
+        return key is not None and bool(await self._acceptor.find_known([(client_id, key)]))
 
-    async def _refusals(
-        self, bodies: Sequence[SendBody], *, client_id: str, is_test: bool
-    ) -> Mapping[int, SmsFoundationError]:
-        """Return what stands against texting whom, by position; nothing for what only repeats a message there is."""
-        found = await self._recipients.refusals([body.to for body in bodies], is_test=is_test)
-        return {
-            index: error
-            for index, error in enumerate(found)
-            if error is not None and not await self.is_repetition(bodies[index], client_id=client_id)
-        }
+    async def _denials(self, bodies: Sequence[SendBody], *, client_id: str) -> Mapping[int, NumberNotAllowedError]:
+        """Return who may not be texted, by position; nothing for what only repeats a message there is."""
+        found = enumerate(await self._recipients.denials([body.to for body in bodies]))
+        denied = {index: denial for index, denial in found if denial is not None}
+        keys = {index: (client_id, key) for index in denied if (key := bodies[index].idempotency_key) is not None}
+        known = await self._acceptor.find_known(list(keys.values()))
+        return {index: denial for index, denial in denied.items() if keys.get(index) not in known}
 
     async def wait_for_provider(self, message_id: UUID, seconds: float) -> Progress:
         """Return when a provider has the message or refused it, or after `seconds`, with how far it is by then.
