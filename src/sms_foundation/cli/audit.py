@@ -12,7 +12,11 @@ from sms_foundation.cli.database import ask_database
 from sms_foundation.core.config import load_settings
 from sms_foundation.core.db import Database
 
-commands = typer.Typer(add_completion=False, help="Show who did what to clients, keys, roles and messages' content.")
+commands = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Show who did what to clients, keys, roles and messages' content.",
+)
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
 
 

@@ -10,7 +10,9 @@ from sms_foundation.core.db import Database
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import DeadWork
 
-commands = typer.Typer(add_completion=False, no_args_is_help=True, help="Show and replay work that failed for good.")
+commands = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="Show and replay work that failed for good."
+)
 
 
 @commands.command(name="list")

@@ -15,7 +15,7 @@ from sms_foundation.core.local_postgres import LocalPostgres, LocalPostgresError
 from sms_foundation.migrations import runner
 from sms_foundation.migrations.state import FOLDER, head_revision
 
-commands = typer.Typer(add_completion=False)
+commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @commands.command()

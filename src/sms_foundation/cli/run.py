@@ -19,7 +19,7 @@ from sms_foundation.core.errors import StartupError
 from sms_foundation.core.logging import configure_logging
 from sms_foundation.simulator.monitor.tenants import STRANGER_NUMBER, example_tenant
 
-commands = typer.Typer(add_completion=False)
+commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _PORT = 8000
 _SIMULATOR_PORT = 8001

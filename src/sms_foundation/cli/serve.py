@@ -15,7 +15,7 @@ from sms_foundation.core.errors import StartupError
 from sms_foundation.core.logging import configure_logging
 from sms_foundation.core.web.startup import Startup
 
-commands = typer.Typer(add_completion=False)
+commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @commands.command()

@@ -9,7 +9,7 @@ from sms_foundation.core.config import load_settings
 from sms_foundation.core.logging import configure_logging
 from sms_foundation.worker import run_worker
 
-commands = typer.Typer(add_completion=False)
+commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @commands.command()

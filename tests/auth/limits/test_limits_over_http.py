@@ -1,5 +1,7 @@
 """Limits as callers meet them: 429, Retry-After, the RateLimit headers, and batches of which a part is refused."""
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -197,6 +199,54 @@ class TestNumberLimit:
         assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
         assert again.headers["x-idempotent-replayed"] == "true"
         assert in_batch.json()["results"][0]["is_replay"]
+
+    async def test_repetitions_use_up_nothing(self, api: httpx.AsyncClient) -> None:
+        repeated = [await send(api, idempotency_key="k") for _ in range(4)]
+        batch = {"messages": [{"to": TENANT_PHONE, "message": "Hello", "idempotency_key": "k"}] * 2}
+        in_batch = await api.post("/v1/sms/send/batch", json=batch)
+        others = [await send(api) for _ in range(3)]
+
+        assert {each.json()["id"] for each in repeated} == {repeated[0].json()["id"]}
+        assert [each["status"] for each in in_batch.json()["results"]] == [202, 202]
+        assert [each.status_code for each in others] == [202, 202, 429]
+
+    async def test_twins_at_the_same_moment_are_one_message(self, api: httpx.AsyncClient) -> None:
+        twins = await asyncio.gather(*(send(api, idempotency_key="k") for _ in range(8)))
+        others = [await send(api) for _ in range(3)]
+
+        assert {each.json()["id"] for each in twins} == {twins[0].json()["id"]}
+        assert [each.status_code for each in others] == [202, 202, 429]
+
+    async def test_another_message_with_a_known_key_is_not_counted(self, api: httpx.AsyncClient) -> None:
+        await send(api, idempotency_key="k")
+        for n in range(4):
+            answer = await send(api, idempotency_key="k", metadata={"n": str(n)})
+            assert answer.status_code == 422
+
+        assert [(await send(api)).status_code for _ in range(3)] == [202, 202, 429]
+
+    async def test_a_repeated_batch_uses_up_nothing_but_requests_of_its_client(
+        self, api: httpx.AsyncClient, service: Service
+    ) -> None:
+        api.headers.update(await as_client(service, "paying"))
+        batch = {"messages": [{"to": to, "message": "Hello"} for to in (TENANT_PHONE, OTHER_PHONE)]}
+        headers = {"Idempotency-Key": "k"}
+
+        answers = [await api.post("/v1/sms/send/batch", json=batch, headers=headers) for _ in range(4)]
+        others = [await send(api) for _ in range(3)]
+
+        assert [each.headers.get("x-idempotent-replayed") for each in answers] == [None, "true", "true", "true"]
+        assert {each.text for each in answers} == {answers[0].text}
+        assert [left(each) for each in answers] == [8, 7, 6, 5]
+        assert [each.status_code for each in others] == [202, 202, 429]
+
+    async def test_another_batch_with_the_same_key_uses_up_nothing(self, api: httpx.AsyncClient) -> None:
+        for n in range(4):
+            batch = {"messages": [{"to": TENANT_PHONE, "message": f"Hello {n}"}]}
+            answer = await api.post("/v1/sms/send/batch", json=batch, headers={"Idempotency-Key": "k"})
+            assert answer.status_code == (422 if n else 202)
+
+        assert [(await send(api)).status_code for _ in range(3)] == [202, 202, 429]
 
     async def test_a_wrong_request_is_not_counted(self, api: httpx.AsyncClient) -> None:
         for _ in range(5):

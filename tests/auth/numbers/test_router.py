@@ -1,8 +1,12 @@
 """Rules for numbers over HTTP: who may see and change them, what they do to sends, and what is left in the log."""
 
+import json
+from uuid import UUID
+
 import httpx
 import pytest
 
+from sms_foundation.auth.numbers import repository
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl
 from tests.support.access import bearer, make_client, make_key
@@ -40,9 +44,18 @@ async def listed(api: httpx.AsyncClient, **params: object) -> Json:
 
 async def audit_rows(database: Database) -> list[tuple[str, str, str, str]]:
     rows = await database.pool.fetch(
-        "SELECT actor, action, target, details::text FROM auth_audit_log WHERE target_kind = 'number_rule' ORDER BY id"
+        "SELECT actor, action, target, details::text FROM auth_audit_log WHERE action LIKE 'number_rule.%' ORDER BY id"
     )
     return [tuple(row) for row in rows]
+
+
+async def reads(database: Database) -> list[tuple[str, str, str, Json]]:
+    """Return who was shown whole numbers: the client, what, which, and the details."""
+    rows = await database.pool.fetch(
+        "SELECT actor, target_kind, target, details::text FROM auth_audit_log "
+        "WHERE action = 'messages.read_content' ORDER BY id"
+    )
+    return [(row[0], row[1], row[2], json.loads(row[3])) for row in rows]
 
 
 async def as_role(service: Service, *roles: str) -> dict[str, str]:
@@ -127,6 +140,21 @@ class TestList:
         assert prefixes == ["***4321", "+1900", "***0123"]
         assert [rule["prefix"] for rule in everything.json()["rules"]] == ["87654321", "+1900", TENANT_PHONE]
 
+    async def test_a_page_reads_what_it_shows_however_deep_it_is(self, database: Database) -> None:
+        await database.pool.execute(
+            "INSERT INTO auth_number_rules (id, prefix, is_allowed, note, created_by) "
+            "SELECT ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, '+1' || n, false, '', 'local' "
+            "FROM generate_series(1, 3000) AS n"
+        )
+        read = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'auth_number_rules'"
+        async with database.transaction() as connection:
+            before = await connection.fetchval(read)
+            rows = await repository.list_rules(connection, after=UUID("00000000-0000-7000-8000-000000000100"), limit=10)
+            fetched = await connection.fetchval(read) - before
+
+        assert [row["prefix"] for row in rows] == [f"+1{n}" for n in range(99, 89, -1)]
+        assert fetched <= 11
+
 
 class TestDelete:
     @pytest.mark.parametrize("spelling", ["+1900", "%2B1900", "%2B1%20900"])
@@ -183,6 +211,42 @@ class TestAudit:
             ("operator", "number_rule.set", "***0123", '{"is_allowed": true}'),
             ("operator", "number_rule.delete", "***0123", "{}"),
         ]
+
+    async def test_whole_numbers_are_shown_to_nobody_without_a_row_that_says_so(
+        self, api: httpx.AsyncClient, service: Service
+    ) -> None:
+        for prefix in (TENANT_PHONE, "+1900", "87654321"):
+            await set_rule(api, prefix)
+        await service.database.pool.execute("TRUNCATE auth_audit_log")
+        viewer, operator = await as_role(service, "viewer"), await as_role(service, "operator")
+
+        for headers in (viewer, operator, operator):
+            await api.get(RULES, headers=headers)
+
+        ((actor, kind, target, details),) = await reads(service.database)
+        assert (actor, kind, target, details["count"]) == ("operator", "number_rules", "list", 2)
+
+    async def test_each_page_with_whole_numbers_leaves_its_own_row(
+        self, api: httpx.AsyncClient, database: Database
+    ) -> None:
+        for prefix in ("+14155550101", "+14155550102", "+1900", "+1901"):
+            await set_rule(api, prefix)
+        before = len(await reads(database))
+
+        cursor = (await listed(api, limit=2))["next_cursor"]
+        assert len(await reads(database)) == before
+        for _ in range(2):
+            cursor = (await listed(api, limit=1, cursor=cursor))["next_cursor"]
+
+        assert len(await reads(database)) == before + 2
+
+    async def test_setting_shows_a_whole_number_and_leaves_a_row_a_prefix_none(
+        self, api: httpx.AsyncClient, service: Service
+    ) -> None:
+        await set_rule(api, "+1900")
+        await set_rule(api, TENANT_PHONE)
+
+        assert await reads(service.database) == [("local", "number_rule", "***0123", {})]
 
 
 class TestSending:

@@ -100,8 +100,7 @@ class TestLookingForRepetitions:
     async def test_is_one_question_for_all_of_a_commit_and_none_without_keys(self, database: Database) -> None:
         counting = CountingDatabase(database.url, make_settings(database_pool_size=2))
         await counting.open()
-        rates = PostgresRates(database)
-        limiter = Limiter(Meter(rates), client_limit="off", number_limit="100/1h")
+        limiter = Limiter(Meter(PostgresRates(database)), client_limit="off", number_limit="100/1h")
         recipients = Recipients(CurrentRules(database), limiter)
         acceptor = MessageAcceptor(counting, timeout_s=10, on_accepted=lambda: None, admit=recipients.admit)
         uses = []
@@ -113,7 +112,11 @@ class TestLookingForRepetitions:
 
         assert uses == [1, 0]
 
-    async def test_is_a_probe_of_the_key_for_each(self, database: Database) -> None:
-        await database.pool.execute("SELECT 1")
-        known = await acceptor_of(database, "off").find_known([("client", "a"), ("client", "b")])
-        assert known == set()
+    async def test_finds_what_this_client_asked_for_and_nothing_else(self, database: Database) -> None:
+        acceptor = acceptor_of(database, "off")
+        await one_by_one(acceptor, database, [request("+14155550123", "a"), request("+14155550123", None)])
+        await acceptor.close()
+
+        known = await acceptor.find_known([("client", "a"), ("client", "b"), ("other", "a"), ("client", "a")])
+
+        assert known == {("client", "a")}

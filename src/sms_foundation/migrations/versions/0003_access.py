@@ -74,7 +74,10 @@ def upgrade() -> None:
     op.create_table(
         "auth_number_rules",
         sa.Column(
-            "id", sa.Uuid(), nullable=False, comment="in the order in which they are listed; tells nothing of the number"
+            "id",
+            sa.Uuid(),
+            nullable=False,
+            comment="in the order in which they are listed; tells nothing of the number",
         ),
         sa.Column("prefix", sa.Text(), nullable=False, comment="a number, or what numbers begin with: +1900"),
         sa.Column("is_allowed", sa.Boolean(), nullable=False),
