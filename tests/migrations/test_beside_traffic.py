@@ -1,4 +1,4 @@
-"""Migrations of a table that is read and written meanwhile: nobody waits long, and whatever was stopped can be repeated."""
+"""Migrations of a table that is read and written meanwhile: nobody waits long, and what was stopped can be repeated."""
 
 import asyncio
 import os
@@ -38,7 +38,8 @@ ANYONE_AT_WORK = """
 SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
   AND application_name = 'sms-foundation migrate'
 """
-WAITS_FOR_THE_TABLE = "SELECT FROM pg_locks WHERE relation = 'sms_messages'::regclass AND NOT granted"
+WAITS_FOR_THE_LOCK = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+WAITS_FOR_THE_BUILDER = f"{ANYONE_AT_WORK} AND query LIKE '%pg_stat_progress_create_index%'"
 
 
 @pytest.fixture
@@ -74,13 +75,10 @@ async def open_transaction(url: DatabaseUrl) -> AsyncIterator[None]:
 
 
 async def until(connection: asyncpg.Connection, question: str) -> list[asyncpg.Record]:
-    while not (rows := await connection.fetch(question)):
-        await asyncio.sleep(0.01)
-    return rows
-
-
-async def until_none(connection: asyncpg.Connection, question: str) -> None:
-    while await connection.fetch(question):
+    """Ask until there are rows, and return them."""
+    while True:
+        if rows := await connection.fetch(question):
+            return rows
         await asyncio.sleep(0.01)
 
 
@@ -155,9 +153,11 @@ class TestUpgrade:
             first = asyncio.create_task(runner.upgrade(url))
             await until(connection, BUILDER_THAT_WAITS)
             others = [asyncio.create_task(runner.upgrade(url)) for _ in range(4)]
-            await until(connection, f"{ANYONE_AT_WORK} AND query LIKE '%pg_try_advisory_xact_lock%' OFFSET 4")
-        async with asyncio.timeout(60):
-            await asyncio.gather(first, *others)
+            await until(connection, f"{ANYONE_AT_WORK} OFFSET 5")  # the first one's two, and one of each other
+        while not all(each.done() for each in (first, *others)):
+            assert await connection.fetch(WAITS_FOR_THE_LOCK) == []
+            await asyncio.sleep(0.01)
+        await asyncio.gather(first, *others)
 
         await assert_all_is_done(connection)
 
@@ -203,12 +203,12 @@ class TestKilled:
             await process.wait()
             if not is_server_process_left:
                 await connection.execute("SELECT pg_terminate_backend($1)", builder)
-                await until_none(connection, ANYONE_AT_WORK)
+                await until(connection, f"SELECT WHERE NOT EXISTS ({ANYONE_AT_WORK})")
             assert await connection.fetchval("SELECT version_num FROM alembic_version") == "0003"
             assert await connection.fetchval(IS_INDEX_VALID) is False
 
             again = asyncio.create_task(runner.upgrade(url))
-            await until(connection, WAITS_FOR_THE_TABLE if is_server_process_left else BUILDER_THAT_WAITS)
+            await until(connection, WAITS_FOR_THE_BUILDER if is_server_process_left else BUILDER_THAT_WAITS)
         await again
 
         await assert_all_is_done(connection)

@@ -164,7 +164,9 @@ class Settings(BaseSettings):
     client_limit: RateText = Field(
         "6000/1m", description="requests a client may make, a batch counting its messages; `clients limit` sets others"
     )
-    number_limit: RateText = Field("60/1h", description="messages one phone may get, from all clients together")
+    number_limit: RateText = Field(
+        "60/1h", description="messages one phone may get, from all clients together; repetitions do not count"
+    )
     failure_limit: RateText = Field(
         "30/5m", description="wrong credentials from one address, before all of its are refused"
     )

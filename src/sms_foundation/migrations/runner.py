@@ -27,7 +27,8 @@ _LOCK_RETRY_S = 0.1
 async def upgrade(url: DatabaseUrl) -> None:
     """Run the migrations that are missing, each in a transaction of its own, under a lock that others wait for.
 
-    Idempotent: after a failure it goes on with the one that failed. Raises StartupError when the database cannot be reached or refuses.
+    Idempotent: after a failure it goes on with the one that failed.
+    Raises StartupError when the database cannot be reached or refuses.
     """
     async with locked_connection(url) as connection:
         await connection.run_sync(_run(lambda config: command.upgrade(config, "head")))
@@ -70,7 +71,8 @@ async def write_migration(url: DatabaseUrl, *, message: str) -> str:
 async def locked_connection(url: DatabaseUrl) -> AsyncIterator[AsyncConnection]:
     """Open a connection without a transaction, while another connection holds the migrations' lock.
 
-    What is not committed at the end is undone. Raises StartupError, in one line, for whatever the database has against it.
+    What is not committed at the end is undone.
+    Raises StartupError, in one line, for whatever the database has against it.
     """
     engine = create_async_engine(
         "postgresql+asyncpg://",

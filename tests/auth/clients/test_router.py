@@ -1,6 +1,7 @@
 """/v1/clients: made, shown, changed and disabled by those who may, and by nobody beyond what they may themselves."""
 
 import asyncio
+from urllib.parse import urlencode
 
 import pytest
 

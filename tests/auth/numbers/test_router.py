@@ -217,14 +217,15 @@ class TestAudit:
     ) -> None:
         for prefix in (TENANT_PHONE, "+1900", "87654321"):
             await set_rule(api, prefix)
-        await service.database.pool.execute("TRUNCATE auth_audit_log")
         viewer, operator = await as_role(service, "viewer"), await as_role(service, "operator")
 
         for headers in (viewer, operator, operator):
             await api.get(RULES, headers=headers)
 
-        ((actor, kind, target, details),) = await reads(service.database)
-        assert (actor, kind, target, details["count"]) == ("operator", "number_rules", "list", 2)
+        lists = [row for row in await reads(service.database) if row[2] == "list"]
+        assert [(actor, kind, details["count"]) for actor, kind, _, details in lists] == [
+            ("operator", "number_rules", 2)
+        ]
 
     async def test_each_page_with_whole_numbers_leaves_its_own_row(
         self, api: httpx.AsyncClient, database: Database

@@ -224,14 +224,14 @@ class TestRunning:
         self, database_url: DatabaseUrl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Or all who make tokens would wait for each other whenever the keys are to be read again."""
-        settings = make_settings(signing_key=OLD.pem, database_pool_size=1)
+        settings = make_settings(signing_key=OLD.pem, database_pool_size=2)
         database = Database(database_url, settings)
         await database.open()
         async with open_tokens(settings, database) as parts:
             await parts.issuer.prepare()
             later = signing.monotonic() + signing.READ_EVERY_S
             monkeypatch.setattr(signing, "monotonic", lambda: later)
-            async with database.transaction():
+            async with database.transaction(), database.transaction():
                 token = await parts.issuer.for_session("person-abc", SESSION)
             assert await is_accepted(parts, token.text)
         await database.close()

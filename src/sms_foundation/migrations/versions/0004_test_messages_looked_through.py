@@ -3,6 +3,8 @@
 Can be repeated wherever it was stopped: what is valid already is not read again, half an index is made anew.
 """
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,12 +14,15 @@ branch_labels = None
 depends_on = None
 
 
+# The server makes an index to its end, also when the migration that asked for it was killed.
+_IS_BEING_MADE = "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE relid = 'sms_messages'::regclass)"
+_ASK_AGAIN_S = 0.2
+
+
 def upgrade() -> None:
+    _wait_for_abandoned_work()
     # Longer than elsewhere: nobody who reads or writes queues behind this lock, and a VACUUM may hold it for a while.
     op.execute("SET LOCAL lock_timeout = '1min'")
-    # An index that a killed migration began is still being made by its server process. LOCK waits for that one without
-    # a snapshot; ALTER TABLE would wait with one, and that process for it in turn.
-    op.execute("LOCK TABLE sms_messages IN SHARE UPDATE EXCLUSIVE MODE")
     op.execute("ALTER TABLE sms_messages VALIDATE CONSTRAINT ck_sms_messages_is_test")
     with op.get_context().autocommit_block():
         op.drop_index(
@@ -34,10 +39,18 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _wait_for_abandoned_work()
     op.execute("SET LOCAL lock_timeout = '1min'")
-    op.execute("LOCK TABLE sms_messages IN SHARE UPDATE EXCLUSIVE MODE")
     # The constraint stays validated: it refuses what it refused before.
     with op.get_context().autocommit_block():
         op.drop_index(
             "ix_sms_messages_is_test", table_name="sms_messages", postgresql_concurrently=True, if_exists=True
         )
+
+
+def _wait_for_abandoned_work() -> None:
+    """Wait, a transaction for each look: what makes an index waits for older ones, so both would wait for ever."""
+    context = op.get_context()
+    with context.autocommit_block():
+        while not context.as_sql and op.get_bind().scalar(sa.text(_IS_BEING_MADE)):
+            time.sleep(_ASK_AGAIN_S)
