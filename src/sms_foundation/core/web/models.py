@@ -8,9 +8,7 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of who asked and their key"),
-    Column(
-        "request_digest", LargeBinary, nullable=False, comment="of path, query and body, keyed with the key"
-    ),
+    Column("request_digest", LargeBinary, nullable=False, comment="of path, query and body, keyed with the key"),
     Column("status", SmallInteger, nullable=False),
     Column("answer", LargeBinary, nullable=False, comment="sealed with a key made of the request's: useless to others"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),

@@ -14,13 +14,15 @@ branch_labels = None
 depends_on = None
 
 
-# The server makes an index to its end, also when the migration that asked for it was killed.
-_IS_BEING_MADE = "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE relid = 'sms_messages'::regclass)"
+# The server goes on making an index when the migration that asked for it was killed.
+_STOP_IT = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_progress_create_index WHERE relid = 'sms_messages'::regclass
+"""
 _ASK_AGAIN_S = 0.2
 
 
 def upgrade() -> None:
-    _wait_for_abandoned_work()
+    _stop_abandoned_work()
     # Longer than elsewhere: nobody who reads or writes queues behind this lock, and a VACUUM may hold it for a while.
     op.execute("SET LOCAL lock_timeout = '1min'")
     op.execute("ALTER TABLE sms_messages VALIDATE CONSTRAINT ck_sms_messages_is_test")
@@ -39,7 +41,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _wait_for_abandoned_work()
+    _stop_abandoned_work()
     op.execute("SET LOCAL lock_timeout = '1min'")
     # The constraint stays validated: it refuses what it refused before.
     with op.get_context().autocommit_block():
@@ -48,9 +50,9 @@ def downgrade() -> None:
         )
 
 
-def _wait_for_abandoned_work() -> None:
-    """Wait, a transaction for each look: what makes an index waits for older ones, so both would wait for ever."""
+def _stop_abandoned_work() -> None:
+    """End what still makes an index; with a transaction for each look, since that waits for older transactions."""
     context = op.get_context()
     with context.autocommit_block():
-        while not context.as_sql and op.get_bind().scalar(sa.text(_IS_BEING_MADE)):
+        while not context.as_sql and op.get_bind().scalar(sa.text(_STOP_IT)):
             time.sleep(_ASK_AGAIN_S)
