@@ -28,13 +28,7 @@ __all__ = [
 
 
 def _run(connection: Connection) -> None:
-    context.configure(
-        connection=connection,
-        target_metadata=metadata,
-        compare_server_default=True,
-        # An index can be made CONCURRENTLY only outside a transaction, and no lock is kept through the next migration.
-        transaction_per_migration=True,
-    )
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
     with context.begin_transaction():
         context.run_migrations()
 

@@ -12,8 +12,6 @@ depends_on = None
 
 def upgrade() -> None:
     # A migration that cannot get its lock at once gives up, rather than make every request queue behind it.
-    # On a table that may be big: constraints NOT VALID here, last; VALIDATE CONSTRAINT and CREATE INDEX CONCURRENTLY
-    # in the next migration, as in 0004.
     op.execute("SET LOCAL lock_timeout = '5s'")
     ${upgrades if upgrades else "pass"}
 
