@@ -241,7 +241,7 @@ def _install_edge(
     check_rules(declared_routes(*routers))
     app.state.guard = access.gate.check
     for router in routers:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # `include_router` would build each once more, with the first request
     hot_paths.update(direct_routes(sends, ["/v1/sms/send"], access.gate.check))
     hot_paths.update(direct_routes(old_sends, ["/sms/send"], access.gate.check))
     app.openapi = document_api(  # type: ignore[method-assign]  # FastAPI's own way

@@ -62,8 +62,8 @@ class IdentityBody(BaseModel):
 class IdentityOut(BaseModel):
     """An outside identity of a client."""
 
-    issuer: str = Field(examples=["https://accounts.google.com"])
-    subject: str = Field(examples=["107517467455664443766"])
+    issuer: str = Field(description="Whose tokens", examples=["https://accounts.google.com"])
+    subject: str = Field(description="The value of their subject claim", examples=["107517467455664443766"])
     created_at: datetime = Field(description="When it was linked, UTC")
 
 
@@ -92,5 +92,5 @@ class ClientList(BaseModel):
     """A page of clients, by id."""
 
     clients: list[ClientOut] = Field(description="By id")
-    limit: int = Field(description="Items per page")
-    next_cursor: str | None = Field(description="`cursor` for the next page; null: this was the last")
+    limit: int = Field(description="Items per page", examples=[20])
+    next_cursor: str | None = Field(description="`cursor` for the next page; null: this was the last", examples=[None])

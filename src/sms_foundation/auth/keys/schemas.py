@@ -37,7 +37,9 @@ class KeyBody(BaseModel):
 
     client_id: Identifier = Field(description="Whose it is", examples=["rent-reminder"])
     name: Annotated[Text, Field(min_length=1)] = Field(description="What it is for", examples=["production"])
-    is_test: bool = Field(False, description="A test key: what it sends goes to the simulated provider alone")
+    is_test: bool = Field(
+        False, description="A test key: what it sends goes to the simulated provider alone", examples=[False]
+    )
     scopes: list[Permission] | None = Field(
         None,
         min_length=1,
@@ -57,7 +59,11 @@ class RotateBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     grace_s: int = Field(
-        86_400, ge=0, le=_LONGEST_GRACE_S, description="How long the old key stays valid, in seconds; 0: not at all"
+        86_400,
+        ge=0,
+        le=_LONGEST_GRACE_S,
+        description="How long the old key stays valid, in seconds; 0: not at all",
+        examples=[86_400],
     )
     expires_at: End | None = Field(
         None, description="When the new one ends; null: after as long as was given to the old one", examples=[None]
@@ -67,14 +73,14 @@ class RotateBody(BaseModel):
 class KeyOut(BaseModel):
     """A key, by what may be shown of it."""
 
-    id: UUID
+    id: UUID = Field(description="Its id")
     client_id: str = Field(description="Whose it is", examples=["rent-reminder"])
     name: str = Field(description="What it is for", examples=["production"])
     prefix: str = Field(description="Its first part, which is no secret", examples=["sf_live_k3J9x2Qa"])
     state: KeyState = Field(
         description="expiring: it was replaced and still works for a while, or it ends within a week"
     )
-    is_test: bool = Field(description="What it sends goes to the simulated provider alone")
+    is_test: bool = Field(description="What it sends goes to the simulated provider alone", examples=[False])
     scopes: list[str] | None = Field(description="Permissions it is confined to; null: all its client has")
     networks: list[str] = Field(description="Where it may be used; none: anywhere")
     created_at: datetime = Field(description="UTC")
@@ -94,5 +100,5 @@ class KeyList(BaseModel):
     """A page of keys, newest first."""
 
     keys: list[KeyOut] = Field(description="Newest first")
-    limit: int = Field(description="Items per page")
-    next_cursor: str | None = Field(description="`cursor` for the next page; null: this was the last")
+    limit: int = Field(description="Items per page", examples=[20])
+    next_cursor: str | None = Field(description="`cursor` for the next page; null: this was the last", examples=[None])

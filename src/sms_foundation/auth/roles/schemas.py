@@ -34,7 +34,7 @@ class RoleOut(BaseModel):
     """A role and what it allows."""
 
     name: str = Field(description="Its name", examples=["operator"])
-    is_built_in: bool = Field(description="Built-in roles cannot be changed or deleted")
+    is_built_in: bool = Field(description="Built-in roles cannot be changed or deleted", examples=[True])
     permissions: list[str] = Field(description="What it allows, sorted", examples=[["messages:read", "numbers:read"]])
     description: str = Field(description="What it is for", examples=[""])
 
