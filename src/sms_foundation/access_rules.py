@@ -64,6 +64,7 @@ RULES: Rules = {
     ("GET", "/health"): Access.OPERATIONS,
     ("GET", "/health/live"): Access.OPERATIONS,
     ("GET", "/health/ready"): Access.OPERATIONS,
+    ("GET", "/health/startup"): Access.OPERATIONS,
     ("GET", "/metrics"): Access.OPERATIONS,
     ("GET", "/"): Access.OPEN,
 }

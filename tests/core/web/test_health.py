@@ -134,6 +134,23 @@ class TestReady:
                 assert str(body["reason"]).startswith("database: ")
                 assert "\n" not in str(body["reason"])
 
+    async def test_startup_is_red_until_it_was_ready_once_and_green_from_then_on(
+        self, gate: TcpGate, database: Database
+    ) -> None:
+        """Whoever asks it restarts the process, which helps nobody when the database goes away later."""
+        async with running_service(make_settings(**IMPATIENT), parse_database_url(gate.url), database) as service:
+            status, body = await answer(service, "/health/startup")
+            assert (status, body["ok"]) == (503, False)
+            assert str(body["reason"]).startswith("database: ")
+
+            await gate.open()
+            await until_ready(service)
+            assert await answer(service, "/health/startup") == (200, {"ok": True})
+
+            await gate.close()
+            assert (await answer(service, "/health/ready"))[0] == 503
+            assert await answer(service, "/health/startup") == (200, {"ok": True})
+
     async def test_is_red_while_the_database_is_silent(self, gate: TcpGate, database: Database) -> None:
         async with running_service(make_settings(**IMPATIENT), parse_database_url(gate.url), database) as service:
             await gate.open()

@@ -22,7 +22,7 @@ log = structlog.get_logger("sms_foundation.http")
 _is_request_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked for every few seconds by machines: logged only when somebody debugs.
-_QUIET_ROUTES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+_QUIET_ROUTES = frozenset({"/health", "/health/live", "/health/ready", "/health/startup", "/metrics"})
 
 
 class EdgeLoad:

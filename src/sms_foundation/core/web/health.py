@@ -60,6 +60,18 @@ def health_router(
         """200 whenever the process can answer at all; a failing database is no reason to restart it."""
         return _json({"ok": True}, 200)
 
+    has_started = False
+
+    @router.get("/health/startup", summary="Has the process started?", responses=down)
+    async def show_startup() -> Response:
+        """503, with the reason, until it was ready for the first time; whatever happens later is for the others."""
+        nonlocal has_started
+        reason = None if has_started else await is_ready()
+        has_started = reason is None
+        return _json(
+            {"ok": True} if reason is None else {"ok": False, "reason": reason}, 200 if reason is None else 503
+        )
+
     @router.get("/health/ready", summary="Should this process get requests?", responses=down)
     async def show_readiness() -> Response:
         """503, with the reason, while the database is unreachable, the schema is behind, or the process is stopping."""
