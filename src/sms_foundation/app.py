@@ -204,7 +204,7 @@ def _install_edge(
         database,
         timeout_s=settings.webhook_timeout_s,
         on_accepted=core.sender.wake,
-        admit=recipients.admit if access.limiter.limits_numbers else None,
+        limit=recipients if access.limiter.limits_numbers else None,
     )
     sending = SendingService(database, acceptor, _sending_limits(settings, core), recipients, wake=core.sender.wake)
     providers = list(core.providers.values()) if settings.public_base_urls else []

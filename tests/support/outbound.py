@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,13 +17,14 @@ import orjson
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Database, DatabaseUrl
 from sms_foundation.core.rates.base import Outcome as RateOutcome
-from sms_foundation.core.rates.base import Rates, Slot, Wish
+from sms_foundation.core.rates.base import Rates, Slot, Take, Wish
 from sms_foundation.core.rates.postgres import PostgresRates
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import Lane, Priority, Work
 from sms_foundation.core.work.runner import Outcome, WorkRunner
 from sms_foundation.messaging.jobs import RELEASE_MESSAGE, SEND_MESSAGE, SEND_TEST_MESSAGE
-from sms_foundation.messaging.outbound.accept import Accepted, MessageAcceptor, SendRequest
+from sms_foundation.messaging.outbound.accept import MessageAcceptor
+from sms_foundation.messaging.outbound.asked import Accepted, SendRequest
 from sms_foundation.messaging.outbound.dispatch import Dispatcher
 from sms_foundation.messaging.outbound.health import RULES, HealthRules
 from sms_foundation.messaging.outbound.pace import Pace
@@ -162,6 +163,12 @@ class ScriptedRates:
         if isinstance(answer, Exception):
             raise answer
         return [answer] * len(wishes)
+
+    async def take(self, takes: Sequence[Take]) -> list[RateOutcome]:
+        raise NotImplementedError("senders reserve, and take nothing")
+
+    async def give_back(self, costs_us: Mapping[str, int]) -> None:
+        raise NotImplementedError("what senders reserve cannot be given back")
 
     async def read(self, keys: Sequence[str]) -> dict[str, float]:
         return dict.fromkeys(keys, 0.0)

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from sms_foundation.core.web.bodies import describe_body, read_body, read_json, read_value
 from sms_foundation.core.web.errors import ErrorEnvelope
 from sms_foundation.core.web.guarded import GuardedRoute
-from sms_foundation.messaging.outbound.accept import Accepted
+from sms_foundation.messaging.outbound.asked import Accepted
 from sms_foundation.messaging.outbound.requests import Recipient, SendBody, SendingLimits, Text
 from sms_foundation.messaging.outbound.router import MAX_BODY_BYTES, SEND_ERRORS, answer_send
 from sms_foundation.messaging.outbound.service import Progress, SendingService

@@ -46,33 +46,33 @@ class TestWish:
         left, start_us = limit.count, 0
         for _ in range(20):
             units = data.draw(st.integers(1, left)) if left > 1 else left
-            wish = limit.wish("key", units)
-            assert outcome_at(wish, start_us) == Slot(start_us / 1_000_000)
-            assert wish.cost_us == units * limit.interval_us
-            start_us += wish.cost_us
+            take = limit.take("key", units)
+            assert outcome_at(take, start_us) == Slot(start_us / 1_000_000)
+            assert take.cost_us == units * limit.interval_us
+            start_us += take.cost_us
             left -= units
             if not left:
                 break
-        rest = limit.wish("key", left or 1)
+        rest = limit.take("key", left or 1)
         assert isinstance(outcome_at(rest, start_us), Slot) == (left > 0)
-        assert isinstance(outcome_at(limit.wish("key", left + 1), start_us), Denied)
+        assert isinstance(outcome_at(limit.take("key", left + 1), start_us), Denied)
 
     @given(texts, st.integers(1, 1000))
     def test_one_larger_than_the_limit_passes_when_nothing_is_used(self, text: str, more: int) -> None:
         limit = limit_of(text)
-        large = limit.wish("key", limit.count + more)
+        large = limit.take("key", limit.count + more)
         assert isinstance(outcome_at(large, 0), Slot)
         assert isinstance(outcome_at(large, 1), Denied)
 
     @given(texts, st.integers(2, 10_000))
     def test_what_was_counted_already_does_not_stand_in_its_own_way(self, text: str, units: int) -> None:
         limit = limit_of(text)
-        rest = limit.wish("key", units - 1, already=1)
+        rest = limit.take("key", units - 1, already=1)
         assert isinstance(outcome_at(rest, limit.interval_us), Slot)
         assert isinstance(outcome_at(rest, max(limit.count - units + 1, 1) * limit.interval_us + 1), Denied)
 
     def test_another_limit_of_the_same_client_begins_anew(self) -> None:
-        assert limit_of("60/1h").wish("client:a").key != limit_of("61/1h").wish("client:a").key
+        assert limit_of("60/1h").take("client:a").key != limit_of("61/1h").take("client:a").key
 
 
 class TestHeaders:
@@ -102,9 +102,9 @@ class TestHeaders:
         remaining = int(self.headers(limit, used_us)["ratelimit-remaining"])
         assert 0 <= remaining <= limit.count
         if remaining:
-            assert isinstance(outcome_at(limit.wish("key", remaining), used_us), Slot)
+            assert isinstance(outcome_at(limit.take("key", remaining), used_us), Slot)
         if used_us > 0 and remaining < limit.count:
-            assert isinstance(outcome_at(limit.wish("key", remaining + 1), used_us), Denied)
+            assert isinstance(outcome_at(limit.take("key", remaining + 1), used_us), Denied)
 
 
 class TestWholeSeconds:

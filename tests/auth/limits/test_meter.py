@@ -12,18 +12,18 @@ from sms_foundation.core.rates.base import Denied, Slot
 from tests.auth.limits.conftest import Store
 
 
-class TestReserve:
+class TestTake:
     @given(count=st.integers(1, 30), used=st.integers(0, 30), asking=st.integers(1, 100))
     @settings(max_examples=30)
-    async def test_as_many_equal_wishes_are_granted_as_there_is_room_for(
+    async def test_as_many_equal_takes_are_granted_as_there_is_room_for(
         self, store: Store, count: int, used: int, asking: int
     ) -> None:
         limit = parse_limit(f"{count}/1d")
         assert limit is not None
-        meter, wish = Meter(await store.open()), limit.wish(str(uuid4()))
-        before = await asyncio.gather(*(meter.reserve("client", wish) for _ in range(used)))
+        meter, take = Meter(await store.open()), limit.take(str(uuid4()))
+        before = await asyncio.gather(*(meter.take("client", take) for _ in range(used)))
 
-        outcomes = await asyncio.gather(*(meter.reserve("client", wish) for _ in range(asking)))
+        outcomes = await asyncio.gather(*(meter.take("client", take) for _ in range(asking)))
 
         granted = [each for each in outcomes if isinstance(each, Slot)]
         assert sum(isinstance(each, Slot) for each in before) == min(used, count)
@@ -33,14 +33,14 @@ class TestReserve:
         places = sorted(round(each.delay_s * 1_000_000 / limit.interval_us) for each in granted)
         assert places == list(range(min(used, count), min(used, count) + len(granted)))
 
-    async def test_equal_wishes_of_several_kinds_mix(self, store: Store) -> None:
+    async def test_equal_takes_of_several_kinds_mix(self, store: Store) -> None:
         limit = parse_limit("5/1d")
         assert limit is not None
         meter = Meter(await store.open())
-        one, other, large = limit.wish("one"), limit.wish("other"), limit.wish("one", 2)
+        one, other, large = limit.take("one"), limit.take("other"), limit.take("one", 2)
 
         outcomes = await asyncio.gather(
-            *(meter.reserve("client", wish) for wish in (one, other, one, large, one, one, other, one))
+            *(meter.take("client", take) for take in (one, other, one, large, one, one, other, one))
         )
 
         granted = [isinstance(each, Slot) for each in outcomes]

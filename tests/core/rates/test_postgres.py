@@ -10,7 +10,7 @@ from asyncpg.connection import LoggedQuery
 
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Connection, Database, DatabaseUrl, parse_database_url
-from sms_foundation.core.rates.base import Denied, RatesUnavailableError, Slot, Wish
+from sms_foundation.core.rates.base import Denied, RatesUnavailableError, Slot, Take, Wish
 from sms_foundation.core.rates.postgres import PostgresRates, forget_idle
 from tests.core.test_db_pooler import pooler_for, through
 from tests.support.processes import eventually
@@ -186,6 +186,51 @@ class TestReserve:
 
         await database.close()
         assert "secret" not in str(caught.value)
+
+
+class TestTake:
+    @pytest.mark.parametrize("costs_us", [[60_000_000] * 3, [60_000_000, 1_000_000, 2_000_000]], ids=["alike", "not"])
+    async def test_keys_that_differ_take_one_statement(self, database_url: DatabaseUrl, costs_us: list[int]) -> None:
+        database = Database(database_url, make_settings(database_pool_size=2))
+        await database.open()
+        rates = PostgresRates(database)
+        takes = [Take(f"key-{n % 3}", costs_us[n % 3], 3_600_000_000) for n in range(3)]
+        await rates.take(takes[:1])
+        statements: list[LoggedQuery] = []
+
+        async with database.connection() as one, database.connection() as other:
+            one.add_query_logger(statements.append)
+            other.add_query_logger(statements.append)
+        await rates.take(takes)
+        await database.close()
+
+        assert len(statements) == 1
+
+    async def test_sees_what_the_holder_of_a_lock_has_left(
+        self, rates: PostgresRates, database: Database, connection: Connection
+    ) -> None:
+        await rates.take([Take("a", 1000, 0)])
+        async with connection.transaction():
+            await connection.execute("UPDATE rate_cells SET tat = clock_timestamp() + interval '1 hour'")
+            waiting = asyncio.create_task(rates.take([Take("a", 1000, 60_000_000)]))
+            await wait_until_somebody_waits(database)
+
+        (outcome,) = await waiting
+
+        assert isinstance(outcome, Denied)
+        assert 3500 < outcome.wait_s <= 3540
+
+    async def test_a_connection_that_breaks_in_the_middle_is_replaced(
+        self, rates: PostgresRates, database: Database, connection: Connection
+    ) -> None:
+        await rates.take([Take("a", 1000, 0)])
+        async with connection.transaction():
+            await connection.execute("SELECT FROM rate_cells FOR UPDATE")
+            waiting = asyncio.create_task(rates.give_back({"a": 1000}))
+            await wait_until_somebody_waits(database)
+            await connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({WAITING}) AS waiting")
+
+        await waiting
 
 
 class TestBehindATransactionPooler:

@@ -13,19 +13,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_foundation.core.rates.base import Denied, Outcome, Rates, Slot, Wish
+from sms_foundation.core.rates.base import Asked, Denied, Outcome, Rates, Slot, Take, Wish
 from tests.core.rates.conftest import OpenRates
 
 MINUTE = 60.0
+MINUTE_US = 60_000_000
 
 
 def wish(key: str = "a", *, interval_s: float = MINUTE, units: int = 1, horizon_s: float = 10_000.0) -> Wish:
     return Wish(key, interval_s, units, horizon_s)
 
 
-def start_of(outcome: Outcome, asked: Wish) -> float:
+def take(key: str = "a", *, cost_us: int = MINUTE_US, horizon_us: int = 10_000 * MINUTE_US) -> Take:
+    return Take(key, cost_us, horizon_us)
+
+
+def start_of(outcome: Outcome, asked: Asked) -> float:
     """Seconds from the answer to the place in the queue that `outcome` speaks of, granted or not."""
-    return outcome.delay_s if isinstance(outcome, Slot) else asked.horizon_s + outcome.wait_s
+    return outcome.delay_s if isinstance(outcome, Slot) else asked.horizon_us / 1_000_000 + outcome.wait_s
 
 
 def slots(outcomes: Sequence[Outcome]) -> list[float]:
@@ -196,6 +201,128 @@ class TestReserveFromSeveralInstances:
         room_in_s = await instances[0].read(keys)
         assert sum(granted) == 4 * 20 * 12
         assert {math.ceil(room_s / MINUTE) for room_s in room_in_s.values()} == {80}
+
+
+class TestTake:
+    async def test_says_how_much_was_used_before(self, open_rates: OpenRates) -> None:
+        one, other = await open_rates(), await open_rates()
+
+        first = await one.take([take(), take("b", cost_us=3 * MINUTE_US)])
+        second = await other.take([take(), take("b"), take("c")])
+
+        assert first == [Slot(0), Slot(0)]
+        assert [math.ceil(delay_s / MINUTE) for delay_s in slots(second)] == [1, 3, 0]
+
+    async def test_takes_all_that_there_is_room_for_and_not_one_more(self, rates: Rates) -> None:
+        asked = take(horizon_us=4 * MINUTE_US)
+
+        granted = [isinstance((await rates.take([asked]))[0], Slot) for _ in range(7)]
+
+        assert granted == [True] * 5 + [False] * 2
+
+    async def test_who_has_to_wait_learns_for_how_long_and_takes_nothing(self, rates: Rates) -> None:
+        asked = take(horizon_us=MINUTE_US)
+        outcomes = await rates.take([asked, asked, asked])
+        later = await rates.take([asked, take("b")])
+
+        assert isinstance(outcomes[2], Denied)
+        assert outcomes[2].wait_s == pytest.approx(MINUTE, abs=5)
+        assert isinstance(later[0], Denied)
+        assert later[0].wait_s == pytest.approx(MINUTE, abs=5)
+        assert later[1] == Slot(0)
+        assert MINUTE < (await rates.read(["a"]))["a"] <= 2 * MINUTE
+
+    async def test_what_was_used_comes_back(self, rates: Rates) -> None:
+        await rates.take([take(cost_us=1000)] * 3)
+        await asyncio.sleep(0.05)
+
+        assert await rates.take([take()]) == [Slot(0)]
+
+    async def test_of_nothing_there_are_no_outcomes(self, rates: Rates) -> None:
+        assert await rates.take([]) == []
+
+    async def test_of_400_at_once_at_several_instances_exactly_50_are_granted(self, open_rates: OpenRates) -> None:
+        instances = [await open_rates() for _ in range(4)]
+        asked = take(horizon_us=49 * MINUTE_US)
+
+        answers = await asyncio.gather(*(instances[n % 4].take([asked]) for n in range(400)))
+
+        assert sum(len(slots(answer)) for answer in answers) == 50
+
+    async def test_keys_in_opposite_order_let_everybody_through(self, open_rates: OpenRates) -> None:
+        instances = [await open_rates() for _ in range(4)]
+        keys = [f"key-{n}" for n in range(12)]
+
+        async def ask(rates: Rates, order: Sequence[str]) -> None:
+            for n in range(20):
+                costs = [MINUTE_US + (n % 2 and nth) for nth in range(len(order))]
+                await rates.take([take(key, cost_us=cost_us) for key, cost_us in zip(order, costs, strict=True)])
+                await rates.reserve([wish(key, interval_s=0.001) for key in order])
+                await rates.give_back(dict.fromkeys(order, 1000))
+
+        await asyncio.gather(*(ask(each, keys[:: (-1) ** n]) for n, each in enumerate(instances)))
+
+        assert {math.ceil(room_s / MINUTE) for room_s in (await instances[0].read(keys)).values()} == {80}
+
+
+class TestTakeLaw:
+    @given(
+        takes=st.lists(
+            st.builds(
+                Take,
+                key=st.sampled_from("abcdef"),
+                cost_us=st.sampled_from([1, 2, 7]).map(lambda seconds: seconds * 1_000_000),
+                # Between whole seconds, where nothing starts: when exactly the call is made does not matter.
+                horizon_us=st.integers(980, 1060).map(lambda whole: whole * 1_000_000 + 500_000),
+            ),
+            max_size=24,
+        ),
+        alike=st.booleans(),
+        data=st.data(),
+    )
+    @settings(max_examples=60)
+    async def test_whoever_fits_before_its_horizon_is_granted_and_the_rest_can_be_given_back(
+        self, rates: Rates, takes: list[Take], alike: bool, data: st.DataObject
+    ) -> None:
+        keys = {each: f"{each} {uuid4()}" for each in "abcdef"}
+        like = takes[0] if alike and takes else None
+        takes = [Take(keys[each.key], *(like or each)[1:]) for each in takes]
+        await rates.take([Take(key, 1_000_000_000, 0) for key in keys.values()])
+
+        outcomes = await rates.take(takes)
+
+        used_s = dict.fromkeys(keys.values(), 1000.0)
+        for asked, got in zip(takes, outcomes, strict=True):
+            assert isinstance(got, Slot) == (used_s[asked.key] <= asked.horizon_us / 1_000_000)
+            assert start_of(got, asked) == pytest.approx(used_s[asked.key], abs=0.4)
+            used_s[asked.key] += asked.cost_us / 1_000_000 if isinstance(got, Slot) else 0.0
+        back = data.draw(st.dictionaries(st.sampled_from(list(keys.values())), st.integers(1, 2000)))
+        await rates.give_back({key: seconds * 1_000_000 for key, seconds in back.items()})
+        room_in_s = await rates.read(list(keys.values()))
+        assert room_in_s == {
+            key: pytest.approx(max(used - back.get(key, 0), 0), abs=0.4) for key, used in used_s.items()
+        }
+
+
+class TestGiveBack:
+    async def test_makes_room_for_as_much(self, rates: Rates) -> None:
+        asked = take(horizon_us=2 * MINUTE_US)
+        await rates.take([asked] * 3)
+        await rates.give_back({"a": 2 * MINUTE_US})
+
+        assert [isinstance(each, Slot) for each in await rates.take([asked] * 3)] == [True, True, False]
+
+    async def test_of_a_key_that_nobody_uses_changes_nothing(self, rates: Rates) -> None:
+        await rates.give_back({"a": MINUTE_US})
+
+        assert await rates.read(["a"]) == {"a": 0}
+        granted, denied = await rates.take([take(horizon_us=0), take(horizon_us=0)])
+        assert granted == Slot(0)
+        assert isinstance(denied, Denied)
+        assert denied.wait_s == pytest.approx(MINUTE, abs=5)
+
+    async def test_of_nothing_does_nothing(self, rates: Rates) -> None:
+        await rates.give_back({})
 
 
 class TestRead:

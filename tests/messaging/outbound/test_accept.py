@@ -14,13 +14,8 @@ import pytest
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, is_outage, retry_races
 from sms_foundation.core.work.queue import Priority
-from sms_foundation.messaging.outbound.accept import (
-    CONFLICT,
-    Accepted,
-    MessageAcceptor,
-    Outcome,
-    SendRequest,
-)
+from sms_foundation.messaging.outbound.accept import MessageAcceptor
+from sms_foundation.messaging.outbound.asked import CONFLICT, Accepted, Outcome, SendRequest
 from tests.support.service import Service, make_settings
 
 PHONE = "+14155550123"

@@ -3,8 +3,12 @@
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
+import asyncpg
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +18,9 @@ from sms_foundation.auth.numbers.current import CurrentRules
 from sms_foundation.auth.refusals import RateLimitedError
 from sms_foundation.core.db import Database
 from sms_foundation.core.rates.postgres import PostgresRates
-from sms_foundation.messaging.outbound.accept import MessageAcceptor, Outcome, SendRequest
+from sms_foundation.messaging.outbound.accept import MessageAcceptor
+from sms_foundation.messaging.outbound.admission import Admission
+from sms_foundation.messaging.outbound.asked import CONFLICT, Accepted, Outcome, SendRequest
 from sms_foundation.messaging.outbound.recipients import Recipients
 from tests.support.outbound import CountingDatabase
 from tests.support.service import make_settings
@@ -27,7 +33,7 @@ _example = itertools.count(1)
 def acceptor_of(database: Database, number_limit: str) -> MessageAcceptor:
     limiter = Limiter(Meter(PostgresRates(database)), client_limit="off", number_limit=number_limit)
     recipients = Recipients(CurrentRules(database), limiter)
-    return MessageAcceptor(database, timeout_s=10, on_accepted=lambda: None, admit=recipients.admit)
+    return MessageAcceptor(database, timeout_s=10, on_accepted=lambda: None, limit=recipients)
 
 
 def request(phone: str, key: str | None) -> SendRequest:
@@ -59,7 +65,7 @@ async def at_once(acceptor: MessageAcceptor, _: Database, requests: Sequence[Sen
 
 
 async def as_batch(acceptor: MessageAcceptor, database: Database, requests: Sequence[SendRequest]) -> None:
-    refusals = await acceptor.refusals(requests)
+    refusals = await acceptor.admission.refusals(requests)
     async with database.transaction() as connection:
         await acceptor.accept_all(
             connection, [each for each, error in zip(requests, refusals, strict=True) if error is None]
@@ -96,19 +102,91 @@ class TestLaw:
         assert stored == min(distinct, LIMIT)
 
 
-class TestLookingForRepetitions:
-    async def test_is_one_question_for_all_of_a_commit_and_none_without_keys(self, database: Database) -> None:
+async def used(database: Database) -> int:
+    """Return how many messages to the number count at this moment."""
+    left_s = await database.pool.fetchval("SELECT extract(epoch FROM max(tat) - now())::float8 FROM rate_cells")
+    return math.ceil((left_s or 0) / (24 * 3600 / LIMIT) - 0.001)
+
+
+class TestRepetitions:
+    async def test_give_back_what_they_used(self, database: Database) -> None:
+        acceptor = acceptor_of(database, f"{LIMIT}/24h")
+        once, twice = request("+14155550123", "a"), request("+14155550123", "a")
+        await one_by_one(acceptor, database, [once, twice, twice])
+        await acceptor.close()
+
+        assert await used(database) == 1
+
+    async def test_of_another_request_under_the_same_key_do_so_too(self, database: Database) -> None:
+        acceptor = acceptor_of(database, f"{LIMIT}/24h")
+        await acceptor.accept(request("+14155550123", "a"))
+        other = replace(request("+14155550123", "a"), digest=hashlib.sha256(b"Other").digest())
+
+        assert await acceptor.accept(other) is CONFLICT
+        await acceptor.close()
+        assert await used(database) == 1
+
+    async def test_make_room_before_anybody_is_refused(self, database: Database) -> None:
+        acceptor = acceptor_of(database, f"{LIMIT}/24h")
+        await at_once(acceptor, database, [request("+14155550123", key) for key in "abcd"])
+        outcomes = await asyncio.gather(*(send(acceptor, request("+14155550123", key)) for key in ["a", "b", "e", "f"]))
+        await acceptor.close()
+
+        assert [outcome is not None for outcome in outcomes] == [True, True, True, False]
+        assert await used(database) == LIMIT
+
+    async def test_are_answered_when_the_number_is_at_its_limit(self, database: Database) -> None:
+        acceptor = acceptor_of(database, "1/24h")
+        first = await acceptor.accept(request("+14155550123", "a"))
+        again = await acceptor.accept(request("+14155550123", "a"))
+        await acceptor.close()
+
+        assert isinstance(first, Accepted)
+        assert isinstance(again, Accepted)
+        assert (again.message_id, again.is_replay) == (first.message_id, True)
+
+    async def test_what_the_database_refuses_is_not_counted(self, database: Database) -> None:
+        acceptor = acceptor_of(database, f"{LIMIT}/24h")
+        broken = replace(request("+14155550123", "a"), digest=hashlib.sha256(b"Other").digest(), content="\x00")
+        results = await asyncio.gather(
+            acceptor.accept(broken), acceptor.accept(request("+14155550123", "b")), return_exceptions=True
+        )
+        await acceptor.close()
+
+        assert isinstance(results[0], asyncpg.PostgresError)
+        assert isinstance(results[1], Accepted)
+        assert await used(database) == 1
+
+
+class TestAskingTheDatabase:
+    @pytest.fixture
+    async def counting(self, database: Database) -> AsyncIterator[CountingDatabase]:
         counting = CountingDatabase(database.url, make_settings(database_pool_size=2))
         await counting.open()
-        limiter = Limiter(Meter(PostgresRates(database)), client_limit="off", number_limit="100/1h")
-        recipients = Recipients(CurrentRules(database), limiter)
-        acceptor = MessageAcceptor(counting, timeout_s=10, on_accepted=lambda: None, admit=recipients.admit)
+        yield counting
+        await counting.close()
+
+    async def test_new_messages_are_counted_and_stored_and_nothing_is_looked_for(
+        self, counting: CountingDatabase
+    ) -> None:
+        acceptor = acceptor_of(counting, "100/1h")
+        uses = []
+        for key in ("a", "b", "b"):
+            before = counting.uses
+            await acceptor.accept(request("+14155550123", key))
+            uses.append(counting.uses - before)
+        await acceptor.close()
+
+        assert uses == [2, 2, 3]  # count, store, and give back
+
+    async def test_a_batch_is_looked_for_at_once_and_only_by_its_keys(self, counting: CountingDatabase) -> None:
+        limiter = Limiter(Meter(PostgresRates(counting)), client_limit="off", number_limit="off")
+        admission = Admission(counting, Recipients(CurrentRules(counting), limiter))
         uses = []
         for keys in (["a", "b", "c"], [None, None, None]):
             before = counting.uses
-            await acceptor.refusals([request("+14155550123", key) for key in keys])
+            await admission.refusals([request("+14155550123", key) for key in keys])
             uses.append(counting.uses - before)
-        await counting.close()
 
         assert uses == [1, 0]
 
@@ -117,6 +195,6 @@ class TestLookingForRepetitions:
         await one_by_one(acceptor, database, [request("+14155550123", "a"), request("+14155550123", None)])
         await acceptor.close()
 
-        known = await acceptor.find_known([("client", "a"), ("client", "b"), ("other", "a"), ("client", "a")])
+        known = await acceptor.admission.find_known([("client", "a"), ("client", "b"), ("other", "a"), ("client", "a")])
 
         assert known == {("client", "a")}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from sms_foundation.core.segments import count_segments
-from sms_foundation.messaging.outbound.accept import SendRequest
+from sms_foundation.messaging.outbound.asked import SendRequest
 from sms_foundation.messaging.outbound.requests import EXPIRED, Reschedule, SendBody, SendingLimits, make_request
 
 LIMITS = SendingLimits(

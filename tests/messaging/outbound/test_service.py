@@ -16,7 +16,8 @@ from sms_foundation.core.db import Database
 from sms_foundation.core.errors import IdempotencyError, SmsFoundationError, ValidationError
 from sms_foundation.core.ids import new_id
 from sms_foundation.core.rates.postgres import PostgresRates
-from sms_foundation.messaging.outbound.accept import Accepted, MessageAcceptor
+from sms_foundation.messaging.outbound.accept import MessageAcceptor
+from sms_foundation.messaging.outbound.asked import Accepted
 from sms_foundation.messaging.outbound.errors import ExternalFailedError, RefusedError
 from sms_foundation.messaging.outbound.recipients import Recipients
 from sms_foundation.messaging.outbound.requests import SendBody, SendingLimits

@@ -41,7 +41,7 @@ class FailureLimit:
         if self._limit is None:
             return
         group = group_of(address)
-        outcome = await self._meter.reserve("address", self._limit.wish(f"failures:{group}"))
+        outcome = await self._meter.take("address", self._limit.take(f"failures:{group}"))
         if isinstance(outcome, Denied):
             self._blocked_until[group] = monotonic() + outcome.wait_s
             while len(self._blocked_until) > _MOST_KEPT:

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Final
 
 from sms_foundation.auth.refusals import Headers
-from sms_foundation.core.rates.base import Denied, Outcome, Wish
+from sms_foundation.core.rates.base import Denied, Outcome, Take
 
 _US: Final = 1_000_000
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -26,17 +26,17 @@ class Limit:
     interval_us: int
     fixed_headers: Headers
 
-    def wish(self, key: str, units: int = 1, *, already: int = 0) -> Wish:
+    def take(self, key: str, units: int = 1, *, already: int = 0) -> Take:
         """Return what to ask `core.rates`: `units` (>= 1) now, or not at all. Limits of one key never share a cell.
 
         `already`: so many units were used for the same request. One that needs more than `count` in all passes when
         nothing else is used; what it took beyond `count` has to come back before anything else passes.
         """
         horizon_us = max(self.count - units, already) * self.interval_us
-        return exact_wish(f"{key}:{self.text}", units * self.interval_us, horizon_us)
+        return Take(f"{key}:{self.text}", units * self.interval_us, horizon_us)
 
     def used_us(self, outcome: Outcome, units: int = 1, *, already: int = 0) -> int:
-        """Return how long it takes from now until everything has come back, after a `wish` with this outcome."""
+        """Return how long it takes from now until everything has come back, after a `take` with this outcome."""
         if isinstance(outcome, Denied):
             return round(outcome.wait_s * _US) + max(self.count - units, already) * self.interval_us
         return round(outcome.delay_s * _US) + units * self.interval_us
@@ -67,14 +67,6 @@ def parse_limit(text: str) -> Limit | None:
         interval_us=-(-window_s * _US // count),
         fixed_headers=((b"ratelimit-limit", b"%d" % count), (b"ratelimit-policy", policy)),
     )
-
-
-def exact_wish(key: str, cost_us: int, horizon_us: int) -> Wish:
-    """Return the wish that takes up exactly `cost_us`, with exactly this horizon.
-
-    A wish has seconds, and rounds cost up and horizon down: half a microsecond makes it come to these very numbers.
-    """
-    return Wish(key, (cost_us - 0.5) / _US, 1, (horizon_us + 0.5) / _US)
 
 
 def whole_seconds(wait_s: float) -> int:

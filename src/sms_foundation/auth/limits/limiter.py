@@ -11,7 +11,7 @@ from sms_foundation.auth.principal import Principal
 from sms_foundation.auth.refusals import Headers, RateLimitedError
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.phone import bare_number
-from sms_foundation.core.rates.base import Denied, Wish
+from sms_foundation.core.rates.base import Denied, Take
 
 _MOST_KEPT = 10_000
 
@@ -43,18 +43,18 @@ class Limiter:
             return ()
         if units > 1 or already:
             return await self._admit_several(limit, principal.client_id, units, already)
-        wish = _plain_wish(limit.text, principal.client_id)
-        self._check(limit, wish)
-        outcome = await self._meter.reserve("client", wish)
+        take = _plain_take(limit.text, principal.client_id)
+        self._check(limit, take.key)
+        outcome = await self._meter.take("client", take)
         if outcome is None:
             return ()
         if isinstance(outcome, Denied):
-            self._remember(wish.key, monotonic() + outcome.wait_s)
+            self._remember(take.key, monotonic() + outcome.wait_s)
             raise _client_error(limit, outcome.wait_s, limit.used_us(outcome))
         return limit.headers(limit.used_us(outcome))
 
     async def _admit_several(self, limit: Limit, client_id: str, units: int, already: int) -> Headers:
-        outcome = await self._meter.reserve("client", limit.wish(_client_key(client_id), units, already=already))
+        outcome = await self._meter.take("client", limit.take(_client_key(client_id), units, already=already))
         if outcome is None:
             return ()
         used_us = limit.used_us(outcome, units, already=already)
@@ -72,22 +72,25 @@ class Limiter:
         limit = self._number_limit
         if limit is None or not messages:
             return [None] * len(messages)
-        outcomes = await self._meter.reserve_all(
-            "number", [limit.wish(_number_key(recipient, is_test)) for recipient, is_test in messages]
-        )
+        outcomes = await self._meter.take_all("number", _number_takes(limit, messages))
         return [
             _number_error(limit, recipient, outcome) if isinstance(outcome, Denied) else None
             for (recipient, _), outcome in zip(messages, outcomes, strict=True)
         ]
 
-    def _check(self, limit: Limit, wish: Wish) -> None:
+    async def give_back_numbers(self, messages: Sequence[tuple[str, bool]], *, counted_at: float) -> None:
+        """Count `messages` no more, which `admit_numbers` has let through at `counted_at` (monotonic)."""
+        if self._number_limit is not None and messages:
+            await self._meter.give_back(_number_takes(self._number_limit, messages), taken_at=counted_at)
+
+    def _check(self, limit: Limit, key: str) -> None:
         """Raise RateLimitedError for a client of whom it is known that it has to wait."""
-        until = self._over_until.get(wish.key)
+        until = self._over_until.get(key)
         if until is None:
             return
         if (wait_s := until - monotonic()) > 0:
             raise _client_error(limit, wait_s, limit.used_us(Denied(wait_s)))
-        del self._over_until[wish.key]
+        del self._over_until[key]
 
     def _remember(self, key: str, until: float) -> None:
         self._over_until[key] = until
@@ -100,11 +103,15 @@ def _client_key(client_id: str) -> str:
 
 
 @lru_cache(maxsize=_MOST_KEPT)
-def _plain_wish(limit: str, client_id: str) -> Wish:
-    """Return the wish of a client's single request: every request has it, and making one costs 2 us."""
+def _plain_take(limit: str, client_id: str) -> Take:
+    """Return what a client's single request takes: always the same object, by which equal ones are found."""
     parsed = parse_limit(limit)
-    assert parsed is not None  # noqa: S101  # whoever has no limit has no wishes
-    return parsed.wish(_client_key(client_id))
+    assert parsed is not None  # noqa: S101  # whoever has no limit takes nothing
+    return parsed.take(_client_key(client_id))
+
+
+def _number_takes(limit: Limit, messages: Sequence[tuple[str, bool]]) -> list[Take]:
+    return [limit.take(_number_key(recipient, is_test)) for recipient, is_test in messages]
 
 
 def _number_key(recipient: str, is_test: bool) -> str:

@@ -40,7 +40,7 @@ class LoginLimit:
         await self._count(self._limit_from_anywhere, f"login:{digest}")
 
     async def _count(self, limit: Limit, key: str) -> None:
-        outcome = await self._meter.reserve("login", limit.wish(key))
+        outcome = await self._meter.take("login", limit.take(key))
         if outcome is None:
             raise RatesUnavailableError("tries to log in cannot be counted now", retry_after_s=5)
         if isinstance(outcome, Denied):

@@ -1,14 +1,15 @@
 """Asking `core.rates` for many requests at once, and doing without them for a moment when they cannot be asked."""
 
+from collections import Counter
 from collections.abc import Sequence
+from math import ceil
 
 import structlog
 
-from sms_foundation.auth.limits.limit import exact_wish
 from sms_foundation.auth.metrics import UNLIMITED
 from sms_foundation.core.batching import Batcher, OverloadedError
 from sms_foundation.core.clock import monotonic
-from sms_foundation.core.rates.base import Outcome, Rates, RatesUnavailableError, Slot, Wish
+from sms_foundation.core.rates.base import Outcome, Rates, RatesUnavailableError, Slot, Take
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +21,7 @@ _OUTAGES = (RatesUnavailableError, OverloadedError, TimeoutError)
 
 
 class Meter:
-    """Reserves what limits allow. While rates cannot be asked it returns None, counted and logged: nobody is stopped.
+    """Takes what limits allow. While rates cannot be asked it returns None, counted and logged: nobody is stopped.
 
     A limit protects from too much; a Redis that is away must not be what stops every message. (When the database is
     away, nothing can be accepted anyway.)
@@ -28,53 +29,68 @@ class Meter:
 
     def __init__(self, rates: Rates) -> None:
         self._rates = rates
-        self._batcher: Batcher[Wish, Outcome] = Batcher(
-            self._reserve_batch,
+        self._batcher: Batcher[Take, Outcome] = Batcher(
+            self._take_batch,
             is_item_to_blame=lambda error: not isinstance(error, _OUTAGES),
             max_items=_MAX_BATCH,
             timeout_s=_TIMEOUT_S,
         )
         self._unavailable_until = 0.0
 
-    async def reserve(self, limit: str, wish: Wish) -> Outcome | None:
-        """Reserve for one request, together with those that ask meanwhile. `limit` is a label of metrics."""
+    async def take(self, limit: str, take: Take) -> Outcome | None:
+        """Take for one request, together with those that ask meanwhile. `limit` is a label of metrics."""
         if monotonic() >= self._unavailable_until:
             try:
-                return await self._batcher.submit(wish)
+                return await self._batcher.submit(take)
             except _OUTAGES as error:
                 self._note_outage(error)
         UNLIMITED.labels(limit).inc()
         return None
 
-    async def reserve_all(self, limit: str, wishes: Sequence[Wish]) -> Sequence[Outcome | None]:
-        """Reserve for each of `wishes`, in one statement of their own."""
+    async def take_all(self, limit: str, takes: Sequence[Take]) -> Sequence[Outcome | None]:
+        """Take for each of `takes`, in a statement of their own."""
         if monotonic() >= self._unavailable_until:
             try:
-                return await self._rates.reserve(wishes)
+                return await self._rates.take(takes)
             except _OUTAGES as error:
                 self._note_outage(error)
-        UNLIMITED.labels(limit).inc(len(wishes))
-        return [None] * len(wishes)
+        UNLIMITED.labels(limit).inc(len(takes))
+        return [None] * len(takes)
+
+    async def give_back(self, takes: Sequence[Take], *, taken_at: float) -> None:
+        """Undo `takes`, which were asked for at `taken_at` (monotonic); what cannot be undone stays counted."""
+        costs_us: Counter[str] = Counter()
+        for each in takes:
+            costs_us[each.key] += each.cost_us
+        # So much of each key has come back by itself, had it not been taken then for the room there was.
+        elapsed_us = ceil((monotonic() - taken_at) * 1_000_000)
+        left = {key: cost_us - elapsed_us for key, cost_us in costs_us.items() if cost_us > elapsed_us}
+        if not left or monotonic() < self._unavailable_until:
+            return
+        try:
+            await self._rates.give_back(left)
+        except _OUTAGES as error:
+            self._note_outage(error)
 
     async def close(self) -> None:
         """Wait until everybody who asked has an answer."""
         await self._batcher.close()
 
-    async def _reserve_batch(self, wishes: Sequence[Wish]) -> list[Outcome]:
-        """Reserve for `wishes`, equal ones as one: a client has many under way, and each of them the same wish."""
-        groups = _groups(wishes)
-        outcomes = await self._rates.reserve([_joint(wishes[group[0]], len(group)) for group in groups])
+    async def _take_batch(self, takes: Sequence[Take]) -> list[Outcome]:
+        """Take for all of `takes`, equal ones as one: a client has many under way, and each of them asks the same."""
+        groups = _groups(takes)
+        outcomes = await self._rates.take([_joint(takes[group[0]], len(group)) for group in groups])
         answers: dict[int, Outcome] = {}
         for group, outcome in zip(groups, outcomes, strict=True):
             if len(group) == 1:
                 answers[group[0]] = outcome
             elif isinstance(outcome, Slot):
-                cost_s = wishes[group[0]].cost_us / 1_000_000
+                cost_s = takes[group[0]].cost_us / 1_000_000
                 answers.update((index, Slot(outcome.delay_s + nth * cost_s)) for nth, index in enumerate(group))
-        left = [index for index in range(len(wishes)) if index not in answers]
+        left = [index for index in range(len(takes)) if index not in answers]
         if left:  # there is no room for all of a group: who gets in is for each of them to ask
-            answers.update(zip(left, await self._rates.reserve([wishes[index] for index in left]), strict=True))
-        return [answers[index] for index in range(len(wishes))]
+            answers.update(zip(left, await self._rates.take([takes[index] for index in left]), strict=True))
+        return [answers[index] for index in range(len(takes))]
 
     def _note_outage(self, error: Exception) -> None:
         now = monotonic()
@@ -83,22 +99,22 @@ class Meter:
         self._unavailable_until = now + _UNAVAILABLE_S
 
 
-def _groups(wishes: Sequence[Wish]) -> list[list[int]]:
-    """Return the indexes of equal wishes together, where one after the other could have what it asks for."""
+def _groups(takes: Sequence[Take]) -> list[list[int]]:
+    """Return the indexes of equal takes together, where one after the other could have what it asks for."""
     groups: list[list[int]] = []
     of_key: dict[str, list[int]] = {}
-    for index, wish in enumerate(wishes):
-        group = of_key.get(wish.key)
-        if group is not None and wishes[group[0]] is wish and wish.horizon_us >= len(group) * wish.cost_us:
+    for index, take in enumerate(takes):
+        group = of_key.get(take.key)
+        if group is not None and takes[group[0]] is take and take.horizon_us >= len(group) * take.cost_us:
             group.append(index)
         else:
-            of_key[wish.key] = group = [index]
+            of_key[take.key] = group = [index]
             groups.append(group)
     return groups
 
 
-def _joint(wish: Wish, count: int) -> Wish:
-    """Return what is granted exactly when `count` such wishes, one after the other, all are."""
+def _joint(take: Take, count: int) -> Take:
+    """Return what is granted exactly when `count` such takes, one after the other, all are."""
     if count == 1:
-        return wish
-    return exact_wish(wish.key, count * wish.cost_us, wish.horizon_us - (count - 1) * wish.cost_us)
+        return take
+    return Take(take.key, count * take.cost_us, take.horizon_us - (count - 1) * take.cost_us)

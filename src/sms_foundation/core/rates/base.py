@@ -4,10 +4,10 @@ A cell is one moment per key: when its next unit may go (the "theoretical arriva
 moves it on by what the slot takes up, so no two slots of a key ever overlap, whichever instances they were given to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sms_foundation.core.errors import UnavailableError
 
@@ -48,6 +48,18 @@ class Wish:
         return int(self.horizon_s * _US)
 
 
+class Take(NamedTuple):
+    """To use up `cost_us` (> 0) of `key` now: granted while the key has room within `horizon_us` (>= 0) from now.
+
+    Microseconds both. Where a `Wish` is for a moment that others keep clear of, this is only counted, as of when it was
+    asked for; so it costs half as much.
+    """
+
+    key: str
+    cost_us: int
+    horizon_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """Granted: go ahead in `delay_s` seconds (>= 0, counted from the answer), not earlier and not much later."""
@@ -62,14 +74,15 @@ class Denied:
     wait_s: float
 
 
+Asked = Wish | Take
 Outcome = Slot | Denied
 
 
-def outcome_at(wish: Wish, start_us: int) -> Outcome:
-    """Return what becomes of `wish` when the next free slot of its key starts in `start_us` microseconds."""
-    if start_us <= wish.horizon_us:
+def outcome_at(asked: Asked, start_us: int) -> Outcome:
+    """Return what becomes of `asked` when the next free slot of its key starts in `start_us` microseconds."""
+    if start_us <= asked.horizon_us:
         return Slot(start_us / _US)
-    return Denied((start_us - wish.horizon_us) / _US)
+    return Denied((start_us - asked.horizon_us) / _US)
 
 
 class Rates(Protocol):
@@ -81,6 +94,21 @@ class Rates(Protocol):
         Wishes of one key are served in the order given: after one is denied, later ones get a slot only by a larger
         horizon. Slots of one key never overlap, and time that nobody used is not saved up. There is no way to give a
         slot back. Not idempotent: each call reserves anew. Raises RatesUnavailableError.
+        """
+        ...
+
+    async def take(self, takes: Sequence[Take]) -> list[Outcome]:
+        """Use up what can be used up; outcomes are in the order of `takes`, and say how much was used before each.
+
+        Takes of one key are served in the order given. No stretch of time sees more granted than what fits before the
+        horizon and what came back in it. Not idempotent. Raises RatesUnavailableError.
+        """
+        ...
+
+    async def give_back(self, costs_us: Mapping[str, int]) -> None:
+        """Make so many microseconds (> 0) of room under each key, which were taken in vain. Not idempotent.
+
+        What came back by itself since it was taken must not be given back again. Raises RatesUnavailableError.
         """
         ...
 

@@ -1,13 +1,14 @@
-"""Rates whose cells are rows of `rate_cells`: one statement reserves any number of slots of any number of keys."""
+"""Rates whose cells are rows of `rate_cells`: one statement reserves or takes any number of slots of any keys."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import cast
 
 import asyncpg
 
 from sms_foundation.core.db import Connection, Database, explain_outage, is_outage, retry_races, rows_affected
-from sms_foundation.core.rates.base import Outcome, RatesUnavailableError, Wish, outcome_at
+from sms_foundation.core.rates.base import Asked, Outcome, RatesUnavailableError, Slot, Take, Wish, outcome_at
 
 # A run is the wishes of one key: positions `first` up to but not at `stop`. Times are microseconds from `now`.
 #
@@ -23,7 +24,7 @@ WITH RECURSIVE run AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::int[], $3::int[]) AS run(key, first, stop)
 ), held AS MATERIALIZED (
     SELECT run.first, run.stop, cell.key, cell.tat FROM run JOIN rate_cells AS cell USING (key)
-    ORDER BY cell.key
+    ORDER BY cell.key COLLATE "C"
     FOR NO KEY UPDATE OF cell
 ), clock AS MATERIALIZED (
     SELECT coalesce(max(clock_timestamp()), clock_timestamp()) AS now FROM held
@@ -46,7 +47,7 @@ WITH RECURSIVE run AS MATERIALIZED (
     INSERT INTO rate_cells (key, tat)
     SELECT walk.key, clock.now + walk.start_us * interval '1 microsecond' FROM walk, clock
     WHERE walk.position = walk.stop AND walk.is_new
-    ORDER BY walk.key
+    ORDER BY walk.key COLLATE "C"
     ON CONFLICT (key) DO NOTHING
     RETURNING key
 ), new AS (
@@ -55,6 +56,42 @@ WITH RECURSIVE run AS MATERIALIZED (
 )
 SELECT position, start_us FROM walk, new
 WHERE position < stop AND (NOT is_new OR new.are_all OR key = ANY(new.keys))
+"""
+
+
+def _take(cost: str, horizon: str) -> str:
+    """Return the statement that takes from each of $1, distinct keys in order; `{key}` in an expression is a row's key.
+
+    Keys are locked in the order given, which is that of `held` above. All is counted as of now(), when the statement
+    arrived; a cell that others have moved meanwhile is seen as they left it. A key that had no room is not returned.
+    """
+    new, known = cost.format(key="taken.key"), cost.format(key="cell.key")
+    return f"""
+INSERT INTO rate_cells AS cell (key, tat)
+SELECT taken.key, now() + {new} FROM unnest($1::text[]) AS taken(key)
+ON CONFLICT (key) DO UPDATE SET tat = greatest(cell.tat, now()) + {known}
+WHERE cell.tat <= now() + {horizon.format(key="cell.key")}
+RETURNING cell.key, round(extract(epoch FROM cell.tat - now() - {known}) * 1000000)::bigint
+"""  # noqa: S608  # put together from constants only
+
+
+def _each(parameter: str) -> str:
+    return f"({parameter}::bigint[])[array_position($1::text[], {{key}})] * interval '1 microsecond'"
+
+
+# What limits one number limits all of them: two numbers instead of two arrays save a third.
+_TAKE_ALIKE = _take("$2::bigint * interval '1 microsecond'", "$3::bigint * interval '1 microsecond'")
+_TAKE = _take(_each("$2"), _each("$3"))
+
+_GIVE_BACK = """
+WITH held AS MATERIALIZED (
+    SELECT cell.key, back.cost_us
+    FROM unnest($1::text[], $2::bigint[]) AS back(key, cost_us) JOIN rate_cells AS cell USING (key)
+    ORDER BY cell.key COLLATE "C"
+    FOR NO KEY UPDATE OF cell
+)
+UPDATE rate_cells AS cell SET tat = cell.tat - held.cost_us * interval '1 microsecond'
+FROM held WHERE cell.key = held.key
 """
 
 _READ = """
@@ -81,7 +118,7 @@ class _Runs:
     stops: list[int] = field(default_factory=list)
 
 
-def _runs(wishes: Sequence[Wish]) -> _Runs:
+def _runs(wishes: Sequence[Asked]) -> _Runs:
     def key_of(index: int) -> str:
         return wishes[index].key
 
@@ -103,18 +140,49 @@ class PostgresRates:
 
     async def reserve(self, wishes: Sequence[Wish]) -> list[Outcome]:
         """See `base.Rates`. One statement and one commit that waits for no disk."""
-        outcomes = await self._reserve_in_cells(wishes)
-        missing = [index for index in range(len(wishes)) if index not in outcomes]
-        if missing:  # made, or forgotten, by somebody else meanwhile
-            later = await self.reserve([wishes[index] for index in missing])
-            outcomes.update(zip(missing, later, strict=True))
-        return [outcomes[index] for index in range(len(wishes))]
+        return await self._reserve(wishes)
+
+    async def take(self, takes: Sequence[Take]) -> list[Outcome]:
+        """See `base.Rates`. One statement while keys differ and have room; else one more, for those that do not."""
+        first = {each.key: each for each in reversed(takes)}
+        starts = await self._take([first[key] for key in sorted(first)])
+        outcomes: list[Outcome | None] = []
+        for each in takes:
+            start_us = starts.pop(each.key, None) if first[each.key] is each else None
+            outcomes.append(None if start_us is None else Slot(start_us / 1_000_000))
+        if left := [index for index, outcome in enumerate(outcomes) if outcome is None]:
+            later = await self._reserve([takes[index] for index in left])
+            for index, outcome in zip(left, later, strict=True):
+                outcomes[index] = outcome
+        return cast(list[Outcome], outcomes)
+
+    async def give_back(self, costs_us: Mapping[str, int]) -> None:
+        """See `base.Rates`. One statement."""
+        await self._fetch(_GIVE_BACK, list(costs_us), list(costs_us.values()))
 
     async def read(self, keys: Sequence[str]) -> dict[str, float]:
         """See `base.Rates`. Locks nothing."""
         return dict.fromkeys(keys, 0.0) | dict(await self._fetch(_READ, list(keys)))
 
-    async def _reserve_in_cells(self, wishes: Sequence[Wish]) -> dict[int, Outcome]:
+    async def _take(self, takes: Sequence[Take]) -> dict[str, int]:
+        """Take from keys that differ, in order; returns how much was used of those that had room, in microseconds."""
+        if not takes:
+            return {}
+        keys, (_, cost_us, horizon_us) = [each.key for each in takes], takes[0]
+        if all(each.cost_us == cost_us and each.horizon_us == horizon_us for each in takes):
+            return dict(await self._fetch(_TAKE_ALIKE, keys, cost_us, horizon_us))
+        costs_us, horizons_us = [each.cost_us for each in takes], [each.horizon_us for each in takes]
+        return dict(await self._fetch(_TAKE, keys, costs_us, horizons_us))
+
+    async def _reserve(self, wishes: Sequence[Asked]) -> list[Outcome]:
+        outcomes = await self._reserve_in_cells(wishes)
+        missing = [index for index in range(len(wishes)) if index not in outcomes]
+        if missing:  # made, or forgotten, by somebody else meanwhile
+            later = await self._reserve([wishes[index] for index in missing])
+            outcomes.update(zip(missing, later, strict=True))
+        return [outcomes[index] for index in range(len(wishes))]
+
+    async def _reserve_in_cells(self, wishes: Sequence[Asked]) -> dict[int, Outcome]:
         """Reserve for the wishes whose key has a cell; returns their outcomes by index."""
         runs = _runs(wishes)
         costs = [wishes[index].cost_us for index in runs.order]

@@ -3,7 +3,7 @@
 Needs the optional `redis` package, so only the composition root imports this, when REDIS_URL is set.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from redis.asyncio import Redis
@@ -13,7 +13,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from sms_foundation.core.errors import StartupError
-from sms_foundation.core.rates.base import Outcome, RatesUnavailableError, Wish, outcome_at
+from sms_foundation.core.rates.base import Asked, Outcome, RatesUnavailableError, Take, Wish, outcome_at
 
 # The braces keep all cells on one node of a cluster, where one script can reach them.
 _PREFIX = "{sms-rates}:"
@@ -40,6 +40,21 @@ for _, key in ipairs(KEYS) do
     next = stop
 end
 return starts
+"""
+
+# A key that is gone has all its room already.
+_GIVE_BACK = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+for index, key in ipairs(KEYS) do
+    local start = (redis.call('GET', key) or 0) - now - ARGV[index]
+    if start > 0 then
+        redis.call('SET', key, string.format('%.0f', now + start), 'PX', math.ceil(start / 1000))
+    else
+        redis.call('DEL', key)
+    end
+end
+return {}
 """
 
 _READ = """
@@ -71,10 +86,22 @@ class RedisRates:
         except ValueError:
             raise StartupError("REDIS_URL must look like redis://user:password@host:6379/0") from None
         self._reserve_script = self._redis.register_script(_RESERVE)
+        self._give_back_script = self._redis.register_script(_GIVE_BACK)
         self._read_script = self._redis.register_script(_READ)
 
     async def reserve(self, wishes: Sequence[Wish]) -> list[Outcome]:
         """See `base.Rates`. One round trip."""
+        return await self._reserve(wishes)
+
+    async def take(self, takes: Sequence[Take]) -> list[Outcome]:
+        """See `base.Rates`. One round trip; to Redis it is the same as reserving."""
+        return await self._reserve(takes)
+
+    async def give_back(self, costs_us: Mapping[str, int]) -> None:
+        """See `base.Rates`. One round trip."""
+        await self._run(self._give_back_script, list(costs_us), list(costs_us.values()))
+
+    async def _reserve(self, wishes: Sequence[Asked]) -> list[Outcome]:
         runs: dict[str, list[int]] = {}
         for index, wish in enumerate(wishes):
             runs.setdefault(wish.key, []).append(index)

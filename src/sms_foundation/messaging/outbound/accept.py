@@ -4,8 +4,8 @@ Nothing is decided here about how it is sent: which provider, and when exactly, 
 comes. Whoever awaits `accept` has an answer only after the commit.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -17,10 +17,10 @@ from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import monotonic, utc_now
 from sms_foundation.core.db import Connection, Database, is_outage, retry_races
 from sms_foundation.core.ids import new_id
-from sms_foundation.core.segments import Encoding
-from sms_foundation.core.work.queue import Priority
 from sms_foundation.messaging.jobs import RELEASE_MESSAGE
 from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, MESSAGES_ACCEPTED, STORE_SECONDS
+from sms_foundation.messaging.outbound.admission import Admission, NumberLimit
+from sms_foundation.messaging.outbound.asked import CONFLICT, Accepted, IdempotencyConflict, Outcome, SendRequest
 from sms_foundation.messaging.outbound.lines import sql_order_key, sql_send_kind
 
 _MAX_BATCH = 32
@@ -85,75 +85,17 @@ WITH input AS MATERIALIZED (
 SELECT id AS asked_id, id, conversation_id, NULL::timestamptz AS created_at, NULL::bytea AS request_digest FROM message
 UNION ALL SELECT * FROM known
 """  # noqa: S608  # put together from constants only
-_FIND_KNOWN = """
-SELECT i.client_id, i.key
-FROM unnest($1::text[], $2::text[]) AS i(client_id, key)
-    CROSS JOIN LATERAL (
-        SELECT FROM sms_messages WHERE client_id = i.client_id AND idempotency_key = i.key OFFSET 0) AS m
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendRequest:
-    """A message somebody wants sent; validated: everything in it can be stored as it is.
-
-    `recipient` and `sender` are canonical addresses; `sender` and `provider` None: any. Times are UTC. `digest` is the
-    SHA-256 of what was asked for. `content_retention` is `full`, `hash` or a number of days. `is_test`: nobody but the
-    simulated provider is to get it.
-    """
-
-    recipient: str
-    content: str = field(repr=False)
-    encoding: Encoding
-    num_segments: int
-    client_id: str
-    digest: bytes
-    sender: str | None = None
-    media_urls: tuple[str, ...] = ()
-    idempotency_key: str | None = None
-    metadata: Mapping[str, str] | None = None
-    priority: Priority = Priority.NORMAL
-    provider: str | None = None
-    send_at: datetime | None = None
-    expires_at: datetime | None = None
-    content_retention: str = "full"
-    is_test: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """The message that a request made, or had made before (`is_replay`); in that case with what it was then."""
-
-    message_id: UUID
-    conversation_id: UUID
-    created_at: datetime
-    num_segments: int
-    encoding: Encoding
-    is_test: bool = False
-    is_replay: bool = False
-
-
-class IdempotencyConflict:
-    """The key stands for another request already; nothing was made."""
-
-
-CONFLICT = IdempotencyConflict()
-Outcome = Accepted | IdempotencyConflict
-KeyOfClient = tuple[str, str]
-"""A client's id, and the key it gave a request."""
-Admit = Callable[[Sequence[SendRequest]], Awaitable[Sequence[RateLimitedError | None]]]
 
 
 class MessageAcceptor:
     """Stores requests, many per commit; `on_accepted` is called after each commit that left work to do."""
 
     def __init__(
-        self, database: Database, *, timeout_s: float, on_accepted: Callable[[], None], admit: Admit | None = None
+        self, database: Database, *, timeout_s: float, on_accepted: Callable[[], None], limit: NumberLimit | None = None
     ) -> None:
-        """`admit` counts each of the messages it is given, and says what stands against it; without it nothing does."""
         self._database = database
         self._on_accepted = on_accepted
-        self._admit = admit
+        self.admission = Admission(database, limit)
         self._batcher: Batcher[SendRequest, Outcome | RateLimitedError] = Batcher(
             self._write,
             is_item_to_blame=lambda error: not is_outage(error),
@@ -179,7 +121,7 @@ class MessageAcceptor:
     async def accept_all(self, connection: Connection, requests: Sequence[SendRequest]) -> list[Outcome]:
         """Store all of `requests` in the caller's transaction, which is to call `committed` when it is over.
 
-        Whether they are admitted is the caller's to ask, before, of `refusals`. Either every one is stored or none.
+        Whether they are admitted is the caller's to ask, before, of `admission`. Either every one is stored or none.
         Raises what `core.db.retry_races` is for: the caller's to repeat.
         """
         distinct = _Distinct(requests)
@@ -192,60 +134,33 @@ class MessageAcceptor:
         if any(isinstance(each, Accepted) and not each.is_replay for each in outcomes):
             self._on_accepted()
 
-    async def refusals(self, requests: Sequence[SendRequest]) -> list[RateLimitedError | None]:
-        """Count messages against the limit of their numbers; returns what stands against each, or None.
-
-        A message counts once: what repeats one that is stored already, or an earlier one of `requests`, is not counted
-        and gets the answer of the first. Two processes that meet the same new message at the same moment both count it.
-        Takes connections of its own: not to be called within a transaction.
-        """
-        if self._admit is None:
-            return [None] * len(requests)
-        known = await self.find_known(
-            [(each.client_id, each.idempotency_key) for each in requests if each.idempotency_key is not None]
-        )
-        new: dict[object, SendRequest] = {}
-        for each in requests:
-            if _identity(each) not in known:
-                new.setdefault(_identity(each), each)
-        found = dict(zip(new, await self._admit(list(new.values())), strict=True)) if new else {}
-        return [found.get(_identity(each)) for each in requests]
-
-    async def find_known(self, keys: Sequence[KeyOfClient]) -> set[KeyOfClient]:
-        """Return those of `keys` that have made a message before."""
-        if not keys:
-            return set()
-
-        async def attempt() -> Sequence[asyncpg.Record]:
-            async with self._database.connection() as connection:
-                rows: Sequence[asyncpg.Record] = await connection.fetch(
-                    _FIND_KNOWN, [client_id for client_id, _ in keys], [key for _, key in keys]
-                )
-            return rows
-
-        return {(row["client_id"], row["key"]) for row in await retry_races(attempt)}
-
     async def close(self) -> None:
         """Wait until everything submitted is committed or refused."""
         await self._batcher.close()
 
     async def _write(self, batch: Sequence[SendRequest]) -> list[Outcome | RateLimitedError]:
-        """Store those of `batch` that are admitted: asked for all of them at once, which one by one would cost much."""
-        refusals = await self.refusals(batch)
-        outcomes = iter(await self._store([each for each, error in zip(batch, refusals, strict=True) if error is None]))
-        return [next(outcomes) if error is None else error for error in refusals]
+        """Store those of `batch` that are admitted: counted all at once, which one by one would cost much."""
+        count = await self.admission.count(batch)
+        stored = _Distinct([each for each in batch if count.refusal(each) is None])
+        try:
+            rows = await self._store(stored)
+        except Exception as error:
+            if not is_outage(error):  # nothing was stored, and whoever is to blame will be found one by one
+                await self.admission.give_back(count, batch)
+            raise
+        await self.admission.give_back(count, stored.repetitions(rows))
+        outcomes = iter(stored.answer(rows))
+        return [count.refusal(each) or next(outcomes) for each in batch]
 
-    async def _store(self, batch: Sequence[SendRequest]) -> list[Outcome]:
-        distinct = _Distinct(batch)
-
+    async def _store(self, requests: "_Distinct") -> Mapping[UUID, asyncpg.Record]:
         async def attempt() -> Mapping[UUID, asyncpg.Record]:
             async with self._database.connection() as connection:
-                return await distinct.store(connection)
+                return await requests.store(connection)
 
-        outcomes = distinct.answer(await retry_races(attempt))
-        if any(isinstance(each, Accepted) and not each.is_replay for each in outcomes):
+        rows = await retry_races(attempt)
+        if any(row["created_at"] is None for row in rows.values()):
             self._on_accepted()
-        return outcomes
+        return rows
 
 
 class _Distinct:
@@ -255,7 +170,7 @@ class _Distinct:
         self._batch = batch
         self._first: dict[object, SendRequest] = {}
         for request in batch:
-            self._first.setdefault(_identity(request), request)
+            self._first.setdefault(request.identity, request)
         self._requests = list(self._first.values())
         # Made once: a second attempt, after a first of which nobody knows the end, cannot store anything twice.
         self._ids = [new_id() for _ in self._requests]
@@ -267,20 +182,22 @@ class _Distinct:
         rows = await connection.fetch(_ACCEPT, *self._arguments) if self._requests else []
         return {row["asked_id"]: row for row in rows}
 
+    def repetitions(self, rows: Mapping[UUID, asyncpg.Record]) -> list[SendRequest]:
+        """Return those that had made a message before."""
+        return [
+            each for each, id_ in zip(self._requests, self._ids, strict=True) if rows[id_]["created_at"] is not None
+        ]
+
     def answer(self, rows: Mapping[UUID, asyncpg.Record]) -> list[Outcome]:
         """Return an outcome for each request of the batch, in its order."""
         made = {
-            _identity(each): _made(each, rows[id_], self._now)
+            each.identity: _made(each, rows[id_], self._now)
             for each, id_ in zip(self._requests, self._ids, strict=True)
         }
         return [
-            _answer(request, *made[_identity(request)], is_first=self._first[_identity(request)] is request)
+            _answer(request, *made[request.identity], is_first=self._first[request.identity] is request)
             for request in self._batch
         ]
-
-
-def _identity(request: SendRequest) -> object:
-    return (request.client_id, request.idempotency_key) if request.idempotency_key is not None else id(request)
 
 
 def _made(request: SendRequest, row: asyncpg.Record, now: datetime) -> tuple[Accepted, bytes]:

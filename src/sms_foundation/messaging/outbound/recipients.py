@@ -6,7 +6,7 @@ from sms_foundation.auth.limits.limiter import Limiter
 from sms_foundation.auth.numbers.current import CurrentRules
 from sms_foundation.auth.refusals import RateLimitedError
 from sms_foundation.core.phone import mask
-from sms_foundation.messaging.outbound.accept import SendRequest
+from sms_foundation.messaging.outbound.asked import SendRequest
 from sms_foundation.messaging.outbound.errors import NumberNotAllowedError
 
 
@@ -24,7 +24,15 @@ class Recipients:
 
     async def admit(self, requests: Sequence[SendRequest]) -> Sequence[RateLimitedError | None]:
         """Count a message to each number; returns what stands against those that are over the limit."""
-        return await self._limiter.admit_numbers([(each.recipient, each.is_test) for each in requests])
+        return await self._limiter.admit_numbers(_messages(requests))
+
+    async def give_back(self, requests: Sequence[SendRequest], *, counted_at: float) -> None:
+        """Count those no more that `admit` let through at `counted_at` (monotonic)."""
+        await self._limiter.give_back_numbers(_messages(requests), counted_at=counted_at)
+
+
+def _messages(requests: Sequence[SendRequest]) -> list[tuple[str, bool]]:
+    return [(each.recipient, each.is_test) for each in requests]
 
 
 def _not_allowed(recipient: str) -> NumberNotAllowedError:

@@ -31,7 +31,7 @@ from sms_foundation.core.segments import count_segments
 from sms_foundation.core.smart_encoding import smart_encode
 from sms_foundation.core.web.idempotency_key import IdempotencyKey
 from sms_foundation.core.work.queue import Priority
-from sms_foundation.messaging.outbound.accept import SendRequest
+from sms_foundation.messaging.outbound.asked import SendRequest
 
 MAX_CHARACTERS = 1600  # Source: https://www.twilio.com/docs/api/errors/21617 (November 2026)
 MAX_MEDIA = 10  # Source: https://www.twilio.com/docs/api/errors/21623

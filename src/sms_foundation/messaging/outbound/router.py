@@ -26,7 +26,7 @@ from sms_foundation.core.web.guarded import GuardedRoute
 from sms_foundation.core.web.once import IdempotencyHeaders, Once
 from sms_foundation.core.web.pagination import Cursor, Limit, decode_cursor, encode_cursor
 from sms_foundation.messaging.outbound import control, reading
-from sms_foundation.messaging.outbound.accept import Accepted, Outcome
+from sms_foundation.messaging.outbound.asked import Accepted, Outcome
 from sms_foundation.messaging.outbound.reading import MessageFilter
 from sms_foundation.messaging.outbound.requests import (
     EXPIRED,

@@ -12,13 +12,8 @@ from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Connection, Database
 from sms_foundation.core.errors import IdempotencyError, SmsFoundationError, ValidationError
 from sms_foundation.messaging.outbound import reading
-from sms_foundation.messaging.outbound.accept import (
-    Accepted,
-    IdempotencyConflict,
-    MessageAcceptor,
-    Outcome,
-    SendRequest,
-)
+from sms_foundation.messaging.outbound.accept import MessageAcceptor
+from sms_foundation.messaging.outbound.asked import Accepted, IdempotencyConflict, Outcome, SendRequest
 from sms_foundation.messaging.outbound.errors import ExternalFailedError, NumberNotAllowedError, RefusedError
 from sms_foundation.messaging.outbound.recipients import Recipients
 from sms_foundation.messaging.outbound.requests import SendBody, SendingLimits, make_request
@@ -110,7 +105,7 @@ class SendingService:
             for index, body in enumerate(bodies)
             if index not in refused
         }
-        over_limit = await self._acceptor.refusals(list(requests.values()))
+        over_limit = await self._acceptor.admission.refusals(list(requests.values()))
         refused |= {index: error for index, error in zip(requests, over_limit, strict=True) if error is not None}
         return CheckedBatch(
             size=len(bodies),
@@ -129,14 +124,14 @@ class SendingService:
     async def is_repetition(self, body: SendBody, *, client_id: str, idempotency_key: str | None = None) -> bool:
         """Tell whether the key of `body`, or else `idempotency_key`, has made a message before."""
         key = body.idempotency_key or idempotency_key
-        return key is not None and bool(await self._acceptor.find_known([(client_id, key)]))
+        return key is not None and bool(await self._acceptor.admission.find_known([(client_id, key)]))
 
     async def _denials(self, bodies: Sequence[SendBody], *, client_id: str) -> Mapping[int, NumberNotAllowedError]:
         """Return who may not be texted, by position; nothing for what only repeats a message there is."""
         found = enumerate(await self._recipients.denials([body.to for body in bodies]))
         denied = {index: denial for index, denial in found if denial is not None}
         keys = {index: (client_id, key) for index in denied if (key := bodies[index].idempotency_key) is not None}
-        known = await self._acceptor.find_known(list(keys.values()))
+        known = await self._acceptor.admission.find_known(list(keys.values()))
         return {index: denial for index, denial in denied.items() if keys.get(index) not in known}
 
     async def wait_for_provider(self, message_id: UUID, seconds: float) -> Progress:

@@ -10,7 +10,7 @@ import orjson
 from sms_foundation.core.errors import SmsFoundationError
 from sms_foundation.core.smart_encoding import preview
 from sms_foundation.core.work.queue import Priority
-from sms_foundation.messaging.outbound.accept import Accepted
+from sms_foundation.messaging.outbound.asked import Accepted
 from sms_foundation.messaging.outbound.service import Progress
 from sms_foundation.providers.base import MessageStatus
 
