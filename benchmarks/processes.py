@@ -50,7 +50,8 @@ def serving(
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=folder,  # a .env of the project must not count either
-            env={**kept, "PYTHONPATH": str(_ROOT), **(environment or {})},
+            # This tree is measured, whichever one the environment was made for.
+            env={**kept, "PYTHONPATH": os.pathsep.join(map(str, (_ROOT, _ROOT / "src"))), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
