@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from typing import Any
 
 _CANDIDATE = "candidate"
 _PREVIOUS = "previous"
+# As Terraform names it. Beside it there may be a collector of metrics, whose image is Terraform's business.
+_CONTAINER = "service"
 # Fewer requests say nothing about a share.
 _FEWEST_REQUESTS = 20
 
@@ -75,16 +78,18 @@ class CloudRun:
         self._gcloud("run", "jobs", "execute", self._job, "--wait")
 
     def deploy_without_traffic(self, image: str) -> None:
-        self._gcloud("run", "deploy", self.service, f"--image={image}", "--no-traffic", f"--tag={_CANDIDATE}")
+        command = ("run", "deploy", self.service, "--no-traffic", f"--tag={_CANDIDATE}")
+        self._gcloud(*command, container=(f"--container={_CONTAINER}", f"--image={image}"))
 
     def deploy_workers(self, image: str) -> None:
         if self._worker_pool not in ("", "none"):
-            self._gcloud("beta", "run", "worker-pools", "update", self._worker_pool, f"--image={image}")
+            command = ("beta", "run", "worker-pools", "update", self._worker_pool)
+            self._gcloud(*command, container=("--container=worker", f"--image={image}"))
 
     def image_of(self, revision: str) -> str:
         told = json.loads(self._gcloud("run", "revisions", "describe", revision, "--format=json"))
-        image: str = told["spec"]["containers"][0]["image"]
-        return image
+        images: dict[str, str] = {each.get("name", _CONTAINER): each["image"] for each in told["spec"]["containers"]}
+        return images[_CONTAINER]
 
     def send_traffic(self, percents: dict[str, int]) -> None:
         wanted = ",".join(f"{revision}={percent}" for revision, percent in percents.items() if percent)
@@ -107,9 +112,11 @@ class CloudRun:
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # Google's address, or a test's
             return _count_by_class(json.load(answer).get("timeSeries", []))
 
-    def _gcloud(self, *arguments: str) -> str:
+    def _gcloud(self, *arguments: str, container: Sequence[str] = ()) -> str:
+        """Return what gcloud prints. What is said of one container comes last, or it would be said of all."""
         where = [] if arguments[0] == "auth" else [f"--project={self._project}", f"--region={self._region}", "--quiet"]
-        done = subprocess.run(["gcloud", *arguments, *where], capture_output=True, text=True, check=False)  # noqa: S607
+        command = ["gcloud", *arguments, *where, *container]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RollOutError(f"gcloud {' '.join(arguments[:4])}: {done.stderr.strip()}")
         return done.stdout
@@ -151,6 +158,7 @@ def shift(run: CloudRun, options: argparse.Namespace) -> None:
             _check_errors(run.requests_of(candidate, since - timedelta(seconds=60), options.monitoring_url), options)
         run.deploy_workers(run.image_of(candidate))
     except BaseException as error:  # also Ctrl-C, and a workflow that was cancelled
+        _let_nothing_interrupt()
         run.send_traffic({previous: 100})
         raise RollOutError(f"all traffic is back at {previous}: {str(error) or type(error).__name__}") from error
 
@@ -163,6 +171,12 @@ def rollback(run: CloudRun, options: argparse.Namespace) -> None:
     run.send_traffic({revision: 100})
     run.deploy_workers(run.image_of(revision))
     print(f"all traffic is at {revision}")
+
+
+def _let_nothing_interrupt() -> None:
+    """Ignore what a cancelled workflow sends next: it asks twice before it kills, and going back takes some seconds."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _check(command: str | None) -> None:
@@ -218,6 +232,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options.act(CloudRun(options), options)
     except RollOutError as error:

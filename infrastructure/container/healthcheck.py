@@ -1,21 +1,30 @@
 """Is the process in this container alive? Exit status 0 or 1, for HEALTHCHECK; needs only the standard library.
 
-Any answer of `serve` below 500 will do: whether it should get requests is asked of /health/ready. The other commands
-listen on nothing, and are alive while they run.
+Any answer of `serve`, or of `worker` with a WORKER_PORT, below 500 will do: whether it should get something to do is
+asked of /health/ready. The other commands listen on nothing, and are alive while they run.
 """
 
 import http.client
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 _TIMEOUT_S = 2.0
 
 
-def is_healthy(command: bytes, port: int) -> bool:
-    """Ask the service at `port`, if `command` (words separated by NUL, as in /proc) is one that has one."""
-    if b"serve" not in command.replace(b"\0", b" ").split():
-        return True
+def port_of(command: bytes, environment: Mapping[str, str]) -> int | None:
+    """Return the port that `command` (words separated by NUL, as in /proc) listens on, None when it has none."""
+    words = command.replace(b"\0", b" ").split()
+    if b"serve" in words:
+        return int(environment.get("PORT", "8080"))
+    if b"worker" in words and environment.get("WORKER_PORT"):
+        return int(environment["WORKER_PORT"])
+    return None
+
+
+def is_healthy(port: int) -> bool:
+    """Ask whoever listens at `port`."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/health/live")
@@ -27,5 +36,5 @@ def is_healthy(command: bytes, port: int) -> bool:
 
 
 if __name__ == "__main__":
-    first = Path("/proc/1/cmdline").read_bytes()
-    sys.exit(0 if is_healthy(first, int(os.environ.get("PORT", "8080"))) else 1)
+    found = port_of(Path("/proc/1/cmdline").read_bytes(), os.environ)
+    sys.exit(0 if found is None or is_healthy(found) else 1)

@@ -17,5 +17,10 @@ rm -r "$site/phonenumbers/geodata" "$site/phonenumbers/carrierdata" "$site/phone
 # The grammars of 500 languages, for colouring source code on a terminal.
 find "$site/pygments/lexers" -type f ! -name '__init__.py' ! -name '_mapping.py' ! -name 'python.py' -delete
 
+# Databases we do not speak to, web sockets we do not answer, and protocols of Google's that traces do not use.
+rm -rf "$site/sqlalchemy/dialects/mssql" "$site/sqlalchemy/dialects/mysql" "$site/sqlalchemy/dialects/oracle" \
+    "$site/websockets" "$site/google/api" "$site/google/cloud" "$site/google/gapic" "$site/google/logging" \
+    "$site/google/longrunning"
+
 # Other projects' tests.
 rm -rf "$site/greenlet/tests" "$site/sqlalchemy/testing" "$site/alembic/testing" "$site/mako/testing"

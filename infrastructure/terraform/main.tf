@@ -47,6 +47,7 @@ module "service" {
   webhook_allowlist   = var.webhook_allowlist
   providers_named     = var.providers_named
   alerting            = var.alerting
+  metrics_collector   = var.metrics_collector
   deletion_protection = var.deletion_protection
 
   depends_on = [google_project_service.api]

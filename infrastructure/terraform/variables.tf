@@ -137,6 +137,18 @@ variable "alerting" {
   nullable = false
 }
 
+variable "metrics_collector" {
+  description = <<-EOT
+    Run a collector beside the service and its workers that sends /metrics to Google Cloud Managed Service for Prometheus,
+    where the dashboards and alert rules of infrastructure/observability can ask for them. Null: none, Cloud Run's own
+    metrics and the log-based ones are left.
+  EOT
+  type = object({
+    image = optional(string, "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0")
+  })
+  default = null
+}
+
 variable "deletion_protection" {
   description = "Refuse to destroy the service, its job and its workers."
   type        = bool

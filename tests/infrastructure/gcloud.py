@@ -43,7 +43,8 @@ def answer(state: dict, words: list[str]) -> str:
             if wanted := option("update-tags"):
                 tags[wanted.split("=")[0]] = wanted.split("=")[1]
         case ["run", "revisions", "describe", revision]:
-            return json.dumps({"spec": {"containers": [{"image": images[revision]}]}})
+            collector = {"name": "metrics", "image": "collector.example.com/collector:1"}
+            return json.dumps({"spec": {"containers": [collector, {"name": "service", "image": images[revision]}]}})
         case ["auth", "print-access-token"]:
             return "a-token\n"
     return ""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sms_foundation.core.config import Settings
-from tests.infrastructure.files import ENVIRONMENTS, KUBERNETES, read_all_yaml, read_yaml, run
+from tests.infrastructure.files import ENVIRONMENTS, KUBERNETES, ROOT, read_all_yaml, read_yaml, run
 
 BASE = KUBERNETES / "base"
 MANIFESTS = [
@@ -16,6 +16,7 @@ MANIFESTS = [
     for each in read_all_yaml((BASE / name).read_text())
 ]
 COMPONENTS = ("api", "worker")
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 def find(kind: str, name: str, manifests: list[Any] | None = None) -> dict[str, Any]:
@@ -58,9 +59,7 @@ class TestPods:
     def test_have_three_probes(self, component: str) -> None:
         container = pod(component)["containers"][0]
 
-        paths = {
-            name: container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")
-        }
+        paths = {name: container[name]["httpGet"]["path"] for name in PROBES}
         assert paths == {
             "startupProbe": "/health/startup",
             "readinessProbe": "/health/ready",
@@ -74,6 +73,7 @@ class TestPods:
         literals = read_yaml(BASE / "kustomization.yaml")["configMapGenerator"][0]["literals"]
         shutdown_s = int(dict(each.split("=", 1) for each in literals)["SHUTDOWN_TIMEOUT_S"])
 
+        assert shutdown_s == Settings.model_fields["shutdown_timeout_s"].default
         pause_s = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert pause_s + shutdown_s < pod(component)["terminationGracePeriodSeconds"]
 
@@ -97,7 +97,16 @@ class TestPods:
         values = {each: pod(each)["containers"][0]["env"] for each in COMPONENTS}
 
         assert values["api"] == [{"name": "WORK_IN_PROCESS", "value": "false"}]
-        assert values["worker"] == [{"name": "WORK_IN_PROCESS", "value": "true"}]
+        assert pod("worker")["containers"][0]["args"] == ["worker"]
+
+    def test_the_worker_listens_where_it_is_asked(self) -> None:
+        container = pod("worker")["containers"][0]
+        (port,) = container["ports"]
+
+        assert container["env"] == [{"name": "WORKER_PORT", "value": str(port["containerPort"])}]
+        assert {container[probe]["httpGet"]["port"] for probe in PROBES} == {port["name"]}
+        assert pod("api")["containers"][0]["ports"] == [port], "Prometheus asks all pods at the same port"
+        assert f"PORT={port['containerPort']}" in (ROOT / "Dockerfile").read_text(), "what serve listens on"
 
     @pytest.mark.parametrize("component", COMPONENTS)
     def test_the_autoscaler_alone_says_how_many(self, component: str) -> None:
@@ -180,7 +189,7 @@ class TestNetwork:
         rules = find("NetworkPolicy", "what-the-service-needs")["spec"]["egress"]
         ports = {port["port"] for rule in rules for port in rule["ports"]}
 
-        assert ports == {53, 5432, 6543, 6379, 5671, 5672, 4222, 443}
+        assert ports == {53, 5432, 6543, 6379, 5671, 5672, 4222, 4318, 443}
 
     def test_the_clouds_metadata_is_out_of_reach(self) -> None:
         rules = find("NetworkPolicy", "what-the-service-needs")["spec"]["egress"]
@@ -226,6 +235,11 @@ class TestMigration:
 
         assert job["template"]["spec"]["containers"][0]["args"] == ["migrate"]
         assert job["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("name", read_yaml(BASE / "kustomization.yaml")["resources"])
+def test_manifests_keep_to_the_schemas_of_kubernetes(name: str) -> None:
+    run("kubernetes-validate", "--strict", "--quiet", "--kubernetes-version", "1.34", str(BASE / name))
 
 
 class TestOverlays:

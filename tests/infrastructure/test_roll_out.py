@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from tests.infrastructure.files import ROOT
 
+COMMAND = [sys.executable, "-u", str(ROOT / "scripts" / "roll_out.py")]
 OLD_IMAGE = "registry.example.com/sms@sha256:" + "1" * 64
 NEW_IMAGE = "registry.example.com/sms@sha256:" + "2" * 64
 
@@ -96,11 +98,16 @@ class Cloud:
             address = f"http://127.0.0.1:{self._monitoring.server.server_port}"
             arguments = (*arguments, "--watch-s", "0", "--monitoring-url", address)
         return subprocess.run(
-            [sys.executable, str(ROOT / "scripts" / "roll_out.py"), *arguments],
-            env=self._environment | environment,
-            capture_output=True,
+            [*COMMAND, *arguments], env=self._environment | environment, capture_output=True, text=True, check=False
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
-            check=False,
         )
 
 
@@ -123,6 +130,7 @@ class TestDeploy:
         )
         assert migrated < deployed
         assert "--no-traffic" in cloud.asked[deployed]
+        assert cloud.asked[deployed].endswith(f"--container=service --image={NEW_IMAGE}")
         assert cloud.traffic == {"sms-1": 100}
         assert cloud.tags == {"previous": "sms-1", "candidate": "sms-2"}
 
@@ -158,7 +166,8 @@ class TestShift:
     def test_workers_follow_when_all_went_well(self, cloud: Cloud) -> None:
         cloud.roll_out("shift")
 
-        assert f"beta run worker-pools update sms-workers --image={NEW_IMAGE} --quiet" == cloud.asked[-1]
+        wanted = f"beta run worker-pools update sms-workers --quiet --container=worker --image={NEW_IMAGE}"
+        assert cloud.asked[-1] == wanted
 
     def test_without_workers_there_are_none_to_follow(self, cloud: Cloud) -> None:
         cloud.roll_out("shift", GCP_WORKER_POOL="none")
@@ -201,6 +210,16 @@ class TestShift:
         assert done.returncode == 1
         assert cloud.traffic == {"sms-1": 100}
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_cancelled_workflow_sends_all_traffic_back(self, cloud: Cloud, number: signal.Signals) -> None:
+        with cloud.start("shift", "--watch-s", "3600") as shift:
+            assert shift.stdout
+            assert shift.stdout.readline() == "sms-2 gets 10 %\n"
+            shift.send_signal(number)
+            assert shift.wait() == 1
+
+        assert cloud.traffic == {"sms-1": 100}
+
     @pytest.mark.parametrize("percents", ["50,10,100", "10,50", "0,100", "10,10,100"])
     def test_steps_rise_to_all(self, cloud: Cloud, percents: str) -> None:
         assert cloud.roll_out("shift", "--percents", percents).returncode == 2
@@ -218,7 +237,8 @@ class TestRollback:
 
         assert done.returncode == 0, done.stderr
         assert cloud.traffic == {"sms-1": 100}
-        assert f"beta run worker-pools update sms-workers --image={OLD_IMAGE} --quiet" == cloud.asked[-1]
+        wanted = f"beta run worker-pools update sms-workers --quiet --container=worker --image={OLD_IMAGE}"
+        assert cloud.asked[-1] == wanted
 
     def test_goes_to_the_revision_that_is_named(self, cloud: Cloud) -> None:
         cloud.roll_out("rollback", "--to", "sms-2")

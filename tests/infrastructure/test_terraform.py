@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,13 @@ class TestService:
 
     def test_runs_as_an_account_without_a_role_in_the_project(self) -> None:
         assert TEMPLATE["service_account"] == "${google_service_account.runtime.email}"
-        assert not [name for name in SERVICE if name.startswith("google_project_iam")]
+        in_project = {name: each for name, each in SERVICE.items() if name.startswith("google_project_iam")}
+        assert list(in_project) == ["google_project_iam_member.writes_metrics"]
+        assert in_project["google_project_iam_member.writes_metrics"]["count"].startswith(
+            "${var.metrics_collector == null"
+        )
         roles = {each["role"] for name, each in SERVICE.items() if "_iam_member" in name}
-        assert roles == {"roles/secretmanager.secretAccessor", "roles/run.invoker"}
+        assert roles == {"roles/secretmanager.secretAccessor", "roles/run.invoker", "roles/monitoring.metricWriter"}
 
     def test_leaves_image_and_traffic_to_the_pipeline(self) -> None:
         ignored = " ".join(str(each) for each in RUN["lifecycle"][0]["ignore_changes"])
@@ -112,6 +117,31 @@ class TestWorkers:
         assert POOL["count"] == "${local.has_workers ? 1 : 0}"
         assert POOL["template"][0]["containers"][0]["args"] == ["worker"]
         assert "WORK_IN_PROCESS" in str(environment_blocks(CONTAINER)[0]["for_each"])
+
+
+class TestMetricsCollector:
+    @pytest.mark.parametrize("template", [TEMPLATE, POOL["template"][0]], ids=["service", "worker"])
+    def test_is_optional_and_stands_beside_the_service_and_every_worker(self, template: dict[str, Any]) -> None:
+        (collector,) = [each["containers"] for each in template["dynamic"] if "containers" in each]
+
+        assert collector["for_each"] == "${var.metrics_collector[*]}"
+        assert collector["content"][0]["image"] == "${containers.value.image}"
+
+    def test_finds_metrics_where_it_looks_for_them(self) -> None:
+        """It asks port 8080 of its own instance, which is within OPERATIONS_NETWORKS."""
+        settings = environment_blocks(POOL["template"][0]["containers"][0])[0]["for_each"]
+
+        assert CONTAINER["ports"][0]["container_port"] == 8080
+        assert '{WORKER_PORT = "8080"}' in settings
+        assert '"127.0.0.0/8"' in TEXTS["modules/service/locals.tf"]
+
+    def test_the_pipeline_changes_the_services_image_and_not_the_collectors(self) -> None:
+        pipeline = (TERRAFORM.parents[1] / "scripts" / "roll_out.py").read_text()
+
+        assert TEMPLATE["containers"][0]["name"] == "service"
+        assert '_CONTAINER = "service"' in pipeline
+        assert POOL["template"][0]["containers"][0]["name"] == "worker"
+        assert '"--container=worker"' in pipeline
 
 
 class TestEdge:
@@ -255,11 +285,50 @@ class TestModules:
         assert set(re.findall(r"vars\.([A-Z_]+)", workflows)) - {"DEPLOY_ENABLED"} == printed
 
 
+@pytest.fixture
+def variables(tmp_path: Path) -> Path:
+    """The variables of an environment and how they reach the module `service`, without what needs the provider."""
+    (call,) = re.findall(r'^module "service" \{\n.*?^\}\n', TEXTS["main.tf"], re.MULTILINE | re.DOTALL)
+    (tmp_path / "modules" / "service").mkdir(parents=True)
+    (tmp_path / "main.tf").write_text(re.sub(r"^  depends_on = .*\n", "", call, flags=re.MULTILINE))
+    for name in ("variables.tf", "modules/service/variables.tf"):
+        (tmp_path / name).write_text(TEXTS[name])
+    run("terraform", "init", "-input=false", cwd=tmp_path)
+    return tmp_path
+
+
 class TestTerraform:
     def test_files_are_formatted(self, tmp_path: Path) -> None:
         shutil.copytree(TERRAFORM, tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform*"))
 
         run("terraform", "fmt", "-check", "-recursive", cwd=tmp_path / "terraform")
+
+    @pytest.mark.parametrize("name", ENVIRONMENTS)
+    def test_takes_the_variables_of_every_environment(self, variables: Path, name: str) -> None:
+        run("terraform", "plan", f"-var-file={TERRAFORM}/environments/{name}/terraform.tfvars", cwd=variables)
+
+    @pytest.mark.parametrize(
+        ("value", "complaint"),
+        [
+            ("scale={min_instances=0}", "At least one instance must always run"),
+            ('scale={cpu="0.5"}', "at least one whole CPU"),
+            ("image=registry.example.com/sms:latest", "must be named by digest"),
+            ("environment=local", "they never run in the cloud"),
+            ('settings={MONITOR_API_KEY="in the clear"}', "That is a secret"),
+            ('settings={DATABASE_URL="postgresql://sms:in-the-clear@db"}', "That is a secret"),
+            ('settings={WORK_IN_PROCESS="false"}', "follow from other variables"),
+            ('secrets={DATABASE_URL={secret="a"},PROVIDERS={secret="b"}}', "the first key would stand in the logs"),
+            ('secrets={DATABASE_URL={secret="a"},ADMIN_API_KEY={secret="b"}}', "nothing could be received or sent"),
+            ('webhook_allowlist=["everybody"]', "Networks such as"),
+        ],
+    )
+    def test_refuses_what_would_not_be_safe(self, variables: Path, value: str, complaint: str) -> None:
+        settings = f"-var-file={TERRAFORM}/environments/staging/terraform.tfvars"
+        command = ["terraform", "plan", "-no-color", settings, f"-var={value}"]
+        done = subprocess.run(command, cwd=variables, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 1
+        assert complaint in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_dashboards_and_state_are_not_mixed_up() -> None:

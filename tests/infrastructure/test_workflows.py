@@ -1,5 +1,6 @@
 """The pipeline's promises, read from its files."""
 
+import os
 import re
 import subprocess
 import sys
@@ -37,6 +38,14 @@ class TestEveryWorkflow:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
 
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_what_keeps_them_new_keeps_to_githubs_schema(self) -> None:
+        path = str(WORKFLOWS.parent / "dependabot.yaml")
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.dependabot", path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "package-ecosystem: github-actions" in (WORKFLOWS.parent / "dependabot.yaml").read_text()
 
     @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.name)
     def test_pins_actions_by_commit_and_says_which_version_that_is(self, path: Path) -> None:
@@ -108,6 +117,7 @@ class TestCi:
         job = CI["jobs"]["image"]
 
         assert any("build-push-action" in each.get("uses", "") for each in steps(job))
+        assert "docker export" in commands(job)
         assert "-lt 200000000" in commands(job)
         assert "compose" in commands(job)
         (scan,) = [each for each in steps(job) if "scan-action" in each.get("uses", "")]
@@ -165,8 +175,23 @@ class TestDeploy:
         (build,) = [each for each in steps(DEPLOY["jobs"]["build"]) if each.get("id") == "build"]
         given = {line.partition("=")[0] for line in build["with"]["build-args"].splitlines()}
 
-        assert given == {"VERSION", "REVISION", "CREATED", "SOURCE"}
+        assert given == {"VERSION", "REVISION", "CREATED", "SOURCE", "BUILD_BASE", "RUNTIME_BASE"}
         assert given <= set(re.findall(r"^ARG (\w+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+
+    def test_builds_on_bases_by_digest(self, tmp_path: Path) -> None:
+        """The very step, with a `docker` that knows one digest for every name."""
+        (bases,) = [each for each in steps(DEPLOY["jobs"]["build"]) if each.get("id") == "bases"]
+        docker, outputs = tmp_path / "docker", tmp_path / "outputs"
+        docker.write_text('#!/bin/sh\nprintf "%s %s\\n" "$1 $2 $3" "$4" >> asked\necho sha256:0123\n')
+        docker.chmod(0o755)
+        (tmp_path / "Dockerfile").write_text((ROOT / "Dockerfile").read_text())
+        environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GITHUB_OUTPUT": str(outputs)}
+        subprocess.run(["bash", "-euo", "pipefail", "-c", bases["run"]], cwd=tmp_path, env=environment, check=True)
+
+        assert outputs.read_text().splitlines() == [
+            "BUILD_BASE=python:3.13-trixie@sha256:0123",
+            "RUNTIME_BASE=python:3.13-slim-trixie@sha256:0123",
+        ]
 
     def test_tries_staging_with_signed_webhooks_before_and_after_it_gets_traffic(self) -> None:
         texts = [each.get("run", "") for each in steps(DEPLOY["jobs"]["staging"])]
@@ -190,6 +215,13 @@ class TestDeploy:
         assert "--percents 10,50,100" in command
         assert "--max-error-ratio 0.02" in command
         assert "scripts/smoke.py --read-only" in command
+
+    @pytest.mark.parametrize("name", ["staging", "production"])
+    def test_a_cancelled_deployment_goes_back(self, name: str) -> None:
+        """Only the step's first process is told: a shell in between would keep it to itself."""
+        (command,) = [each["run"] for each in steps(DEPLOY["jobs"][name]) if "shift" in each.get("run", "")]
+
+        assert command.startswith("exec python scripts/roll_out.py shift")
 
     @pytest.mark.parametrize(
         "path", [WORKFLOWS / "deploy.yaml", WORKFLOWS / "rollback.yaml"], ids=lambda path: path.name

@@ -43,6 +43,11 @@ run "plain" {
     condition     = length(google_cloud_run_v2_worker_pool.workers) == 0 && length(module.edge) == 0
     error_message = "Workers of their own and a load balancer are optional."
   }
+
+  assert {
+    condition     = length(google_cloud_run_v2_service.service.template[0].containers) == 1 && length(google_project_iam_member.writes_metrics) == 0
+    error_message = "A collector of metrics is optional, and so is the role it needs."
+  }
 }
 
 run "with_everything" {
@@ -58,6 +63,12 @@ run "with_everything" {
     webhook_allowlist  = ["203.0.113.0/24"]
     migration_database = { secret = "sms-migration-database-url" }
     network            = { network = "vpc", subnetwork = "sms" }
+    metrics_collector  = {}
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.service.template[0].containers[1].name == "metrics" && google_cloud_run_v2_worker_pool.workers[0].template[0].containers[1].name == "metrics"
+    error_message = "The collector stands beside the service and beside every worker."
   }
 
   assert {

@@ -30,6 +30,8 @@ migration_database  = { secret = "sms-migration-database-url", version = "1" }
 load_balancer       = true
 providers_named     = ["twilio", "telnyx"]
 
+metrics_collector = {}
+
 alerting = {
   channels              = ["projects/example-sms-production/notificationChannels/1"]
   uptime_check_period_s = 60

@@ -24,6 +24,8 @@ signing_keys_secret = "sms-signing-keys"
 migration_database  = { secret = "sms-migration-database-url" }
 load_balancer       = true
 
+metrics_collector = {}
+
 alerting = {
   channels = ["projects/example-sms-staging/notificationChannels/1"]
 }

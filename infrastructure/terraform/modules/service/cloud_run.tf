@@ -95,6 +95,22 @@ resource "google_cloud_run_v2_service" "service" {
       }
     }
 
+    # Asks for /metrics at port 8080 every half a minute, and once more when the instance goes.
+    # Source: https://cloud.google.com/stackdriver/docs/managed-prometheus/cloudrun-sidecar (read November 2026)
+    dynamic "containers" {
+      for_each = var.metrics_collector[*]
+
+      content {
+        name       = "metrics"
+        image      = containers.value.image
+        depends_on = ["service"]
+
+        resources {
+          cpu_idle = false
+        }
+      }
+    }
+
     volumes {
       name = "signing-keys"
 

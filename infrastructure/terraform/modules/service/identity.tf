@@ -1,4 +1,5 @@
-# Two accounts without any role in the project. What they may do is read the secrets named below, and nothing else.
+# Two accounts without any role in the project, but for writing metrics where a collector does. What they may do besides
+# is read the secrets named below, and nothing else.
 
 resource "google_service_account" "runtime" {
   project      = var.project_id
@@ -28,4 +29,12 @@ resource "google_secret_manager_secret_iam_member" "migration" {
   secret_id = each.value
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.migration.member
+}
+
+resource "google_project_iam_member" "writes_metrics" {
+  count = var.metrics_collector == null ? 0 : 1
+
+  project = var.project_id
+  role    = "roles/monitoring.metricWriter"
+  member  = google_service_account.runtime.member
 }

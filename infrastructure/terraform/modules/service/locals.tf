@@ -8,6 +8,8 @@ locals {
   settings = merge(
     {
       LOG_FORMAT = "json"
+      # Log lines link to their traces.
+      GOOGLE_CLOUD_PROJECT = var.project_id
     },
     var.settings,
     {

@@ -108,9 +108,10 @@ variable "settings" {
 
   validation {
     condition = length(setintersection(keys(var.settings), [
-      "APP_ENV", "HOST", "PORT", "PUBLIC_BASE_URL", "FORWARDED_HOPS", "OPERATIONS_NETWORKS", "WORK_IN_PROCESS", "SIGNING_KEY_PATH",
+      "APP_ENV", "HOST", "PORT", "PUBLIC_BASE_URL", "FORWARDED_HOPS", "OPERATIONS_NETWORKS", "WORK_IN_PROCESS", "WORKER_PORT",
+      "SIGNING_KEY_PATH",
     ])) == 0
-    error_message = "APP_ENV, HOST, PORT, PUBLIC_BASE_URL, FORWARDED_HOPS, OPERATIONS_NETWORKS, WORK_IN_PROCESS and SIGNING_KEY_PATH follow from other variables."
+    error_message = "APP_ENV, HOST, PORT, PUBLIC_BASE_URL, FORWARDED_HOPS, OPERATIONS_NETWORKS, WORK_IN_PROCESS, WORKER_PORT and SIGNING_KEY_PATH follow from other variables."
   }
 }
 
@@ -207,6 +208,18 @@ variable "alerting" {
     condition     = contains([60, 300, 600, 900], var.alerting.uptime_check_period_s)
     error_message = "Uptime checks run every 60, 300, 600 or 900 seconds."
   }
+}
+
+variable "metrics_collector" {
+  description = <<-EOT
+    Run a collector beside the service and its workers that sends /metrics to Google Cloud Managed Service for Prometheus,
+    where the dashboards and alert rules of infrastructure/observability can ask for them. Null: none, Cloud Run's own
+    metrics and the log-based ones are left.
+  EOT
+  type = object({
+    image = optional(string, "us-docker.pkg.dev/cloud-ops-agents-artifacts/cloud-run-gmp-sidecar/cloud-run-gmp-sidecar:1.2.0")
+  })
+  default = null
 }
 
 variable "deletion_protection" {

@@ -30,7 +30,7 @@ resource "google_cloud_run_v2_worker_pool" "workers" {
       }
 
       dynamic "env" {
-        for_each = local.settings
+        for_each = merge(local.settings, { WORKER_PORT = "8080" })
 
         content {
           name  = env.key
@@ -51,6 +51,15 @@ resource "google_cloud_run_v2_worker_pool" "workers" {
             }
           }
         }
+      }
+    }
+
+    dynamic "containers" {
+      for_each = var.metrics_collector[*]
+
+      content {
+        name  = "metrics"
+        image = containers.value.image
       }
     }
 
