@@ -9,8 +9,7 @@ from datetime import timedelta
 
 import structlog
 from fastapi import APIRouter, FastAPI
-from fastapi.responses import RedirectResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sms_foundation import __version__
@@ -29,23 +28,19 @@ from sms_foundation.auth.tokens.router import tokens_router
 from sms_foundation.compat.router import compat_router
 from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database, DatabaseUrl, explain_outage
+from sms_foundation.core.stopping import Stopping
+from sms_foundation.core.tracing.opening import open_tracer
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.cors import allow_origins
 from sms_foundation.core.web.direct import direct_routes
 from sms_foundation.core.web.errors import install_error_handlers
 from sms_foundation.core.web.guarded import GuardedRoute, declared_routes
-from sms_foundation.core.web.health import Check, CheckResult, State, health_router
 from sms_foundation.core.web.once import Once
 from sms_foundation.core.web.openapi import document_api
 from sms_foundation.core.web.security_headers import SecurityHeaders
-from sms_foundation.core.work import queue
-from sms_foundation.core.work.metrics import WORK_BACKLOG, WORK_OLDEST_DUE_SECONDS
 from sms_foundation.enrichment.language import detect
-from sms_foundation.enrichment.tenants.lookup import MonitorState, TenantLookup
 from sms_foundation.messaging.ingest import MessageStore
-from sms_foundation.messaging.jobs import SEND_TEST_MESSAGE
 from sms_foundation.messaging.outbound.accept import MessageAcceptor
-from sms_foundation.messaging.outbound.health import is_available
 from sms_foundation.messaging.outbound.recipients import Recipients
 from sms_foundation.messaging.outbound.requests import SendingLimits
 from sms_foundation.messaging.outbound.router import sending_router
@@ -53,13 +48,15 @@ from sms_foundation.messaging.outbound.service import SendingService
 from sms_foundation.messaging.router import history_router
 from sms_foundation.migrations.child import migrate_in_child
 from sms_foundation.migrations.state import schema_problem
+from sms_foundation.operations.router import operations_routers
 from sms_foundation.webhooks.openapi import webhook_paths
 from sms_foundation.webhooks.router import webhook_routes
-from sms_foundation.worker import Core, keep_recurring_work, open_core
+from sms_foundation.worker import Core, closing_tracer, keep_recurring_work, open_core
 
 log = structlog.get_logger(__name__)
 
 _MIGRATION_PATIENCE_S = 30.0
+_LOOK_EVERY_S = 0.1  # whether to stop; a signal comes when it wants
 _DATABASE_PATIENCE_S = 3.0
 
 _DESCRIPTION = """One service through which an organisation's every text message comes in and goes out.
@@ -74,24 +71,33 @@ def _tell_operator(text: str) -> None:
     sys.stdout.flush()
 
 
-def create_app(settings: Settings, url: DatabaseUrl, *, announce: Callable[[str], None] = _tell_operator) -> ASGIApp:
+def create_app(
+    settings: Settings,
+    url: DatabaseUrl,
+    *,
+    announce: Callable[[str], None] = _tell_operator,
+    stopping: Stopping | None = None,
+) -> ASGIApp:
     """Build the service. It starts without a reachable database and gets ready by itself once there is one.
 
-    `announce` is given what a person must see once: the first admin's key. Raises StartupError for settings that make
-    no sense.
+    `announce` is given what a person must see once: the first admin's key. `stopping` is begun by whoever gets the
+    signal to end, which is long before the server ends the application. Raises StartupError for settings that make no
+    sense.
     """
     check_admin_key(settings.admin_api_key)
     load = EdgeLoad()
-    readiness = _Readiness()
+    stopping = stopping or Stopping()
+    tracer = open_tracer(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            open_core(settings, url, is_edge_busy=load.is_busy) as core,
-            open_access_control(settings, core.database, core.rates, RULES) as access,
+            closing_tracer(tracer),
+            open_core(settings, url, is_edge_busy=load.is_busy, tracer=tracer) as core,
+            open_access_control(settings, core.database, core.rates, RULES, core.saturation) as access,
         ):
-            messages, acceptor = _install_edge(app, hot_paths, settings, core, access, readiness)
-            schema = await _start_migrating(core.database) if settings.should_migrate else None
+            messages, acceptor = _install_edge(app, hot_paths, settings, core, access, stopping)
+            schema = await _start_migrating(core.database, stopping) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
             first = asyncio.create_task(introduce_first_admin(core.database, settings.admin_api_key, announce))
             warming = asyncio.create_task(_warm_up(core.database))
@@ -106,7 +112,7 @@ def create_app(settings: Settings, url: DatabaseUrl, *, announce: Callable[[str]
             try:
                 yield
             finally:
-                readiness.is_stopping = True
+                stopping.begin()
                 recurring.cancel()
                 first.cancel()
                 warming.cancel()
@@ -115,7 +121,7 @@ def create_app(settings: Settings, url: DatabaseUrl, *, announce: Callable[[str]
                 with suppress(TimeoutError):  # whoever still waits for a silent database was answered already
                     async with asyncio.timeout(settings.shutdown_timeout_s * 0.05):
                         await asyncio.gather(messages.close(), core.receipts.close(), acceptor.close())
-                await core.stop(settings.shutdown_timeout_s * 0.4)
+                await core.stop(settings.shutdown_timeout_s * 0.35)
                 log.info("service.stopped")
 
     hot_paths: dict[str, ASGIApp] = {}
@@ -125,11 +131,13 @@ def create_app(settings: Settings, url: DatabaseUrl, *, announce: Callable[[str]
         version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,  # a redirected webhook would carry a signature of another URL
+        # Spans are our own affair: FastAPI's hold paths, and its log records what callers sent.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     install_error_handlers(app)
     is_https = settings.public_base_url is not None and settings.public_base_url.startswith("https://")
     inner = allow_origins(_HotPathsFirst(hot_paths, app), settings.allowed_origins)
-    return RequestContext(inner, load, SecurityHeaders(is_https=is_https))
+    return RequestContext(inner, load, SecurityHeaders(is_https=is_https), stopping, tracer=tracer)
 
 
 class _HotPathsFirst:
@@ -154,13 +162,16 @@ async def _warm_up(database: Database) -> None:
         await database.warm_up()
 
 
-async def _start_migrating(database: Database) -> asyncio.Task[None]:
+async def _start_migrating(database: Database, stopping: Stopping) -> asyncio.Task[None]:
     """Bring the schema up to date, normally before the first request; what fails is tried again beside the requests."""
     has_tried = asyncio.Event()
     task = asyncio.create_task(_bring_schema_up_to_date(database, has_tried))
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_MIGRATION_PATIENCE_S):
-            await has_tried.wait()
+    first_try = asyncio.create_task(has_tried.wait())
+    for _ in range(round(_MIGRATION_PATIENCE_S / _LOOK_EVERY_S)):
+        await asyncio.wait([first_try], timeout=_LOOK_EVERY_S)
+        if first_try.done() or stopping.has_begun:
+            break
+    first_try.cancel()
     return task
 
 
@@ -189,7 +200,7 @@ def _install_edge(
     settings: Settings,
     core: Core,
     access: AccessControl,
-    readiness: "_Readiness",
+    stopping: Stopping,
 ) -> tuple[MessageStore, MessageAcceptor]:
     database = core.database
     messages = MessageStore(
@@ -206,6 +217,9 @@ def _install_edge(
         on_accepted=core.sender.wake,
         limit=recipients if access.limiter.limits_numbers else None,
     )
+    passwords = Passwords()
+    core.saturation.watch_pool("passwords", passwords.use)
+    core.saturation.watch_queues({"inbound": messages.use, "outbound": acceptor.use})
     sending = SendingService(database, acceptor, _sending_limits(settings, core), recipients, wake=core.sender.wake)
     providers = list(core.providers.values()) if settings.public_base_urls else []
     hot_paths.update(
@@ -233,10 +247,10 @@ def _install_edge(
         roles_router(database, forget=access.directory.forget),
         audit_router(database),
         tokens_router(access, once),
-        people_router(database, access, once, Passwords(), log_in_lasts=timedelta(days=settings.refresh_token_days)),
+        people_router(database, access, once, passwords, log_in_lasts=timedelta(days=settings.refresh_token_days)),
         invitations_router(database, once, lifetime=timedelta(hours=settings.invitation_hours)),
-        health_router(_checks(settings, core), is_ready=lambda: readiness.problem(database)),
-        _operations_router(database),
+        *operations_routers(settings, core, stopping, must_work=False),
+        _root_router(),
     ]
     check_rules(declared_routes(*routers))
     app.state.guard = access.gate.check
@@ -261,104 +275,11 @@ def _sending_limits(settings: Settings, core: Core) -> SendingLimits:
     )
 
 
-class _Readiness:
-    """Should this process get requests? Remembers that the schema is current once it was."""
-
-    def __init__(self) -> None:
-        self.is_stopping = False
-        self._is_schema_current = False
-
-    async def problem(self, database: Database) -> str | None:
-        if self.is_stopping:
-            return "stopping"
-        try:
-            async with asyncio.timeout(2), database.connection() as connection:
-                if self._is_schema_current:
-                    await connection.execute("SELECT 1")
-                    return None
-                problem = await schema_problem(connection)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the answer is "not ready"
-            return f"database: {explain_outage(error)}"
-        self._is_schema_current = problem is None
-        return problem
-
-
-def _checks(settings: Settings, core: Core) -> dict[str, Check]:
-    async def check_database() -> CheckResult:
-        async with core.database.connection() as connection:
-            problem = await schema_problem(connection)
-        return CheckResult(State.OK) if problem is None else CheckResult(State.DOWN, {"error": problem})
-
-    async def check_twilio() -> CheckResult:
-        if not any(config.kind == "twilio" for config in core.configs):
-            return CheckResult(State.NOT_CONFIGURED)
-        return CheckResult(State.OK, {"credentials": "simulator" if settings.uses_simulator else "configured"})
-
-    async def check_providers() -> CheckResult:
-        states = await core.states.read()
-        now = core.states.now()
-        sending = {config.name: is_available(states[config.name], now) for config in core.configs if config.weight}
-        if not sending:
-            return CheckResult(State.NOT_CONFIGURED)
-        details = {name: "available" if is_up else "in_trouble" for name, is_up in sending.items()}
-        return CheckResult(State.OK if all(sending.values()) else State.DEGRADED, {"providers": details})
-
-    async def check_backlog() -> CheckResult:
-        async with core.database.connection() as connection:
-            # Tests that fail are somebody's intention, not ours to be in trouble about.
-            kinds = [each for each in await queue.backlog(connection) if each.kind != SEND_TEST_MESSAGE]
-        oldest_s = max((each.oldest_due_s for each in kinds), default=0.0)
-        dead = sum(each.dead for each in kinds)
-        details = {"due": sum(each.due for each in kinds), "oldest_due_s": round(oldest_s, 1), "dead": dead}
-        return CheckResult(State.DEGRADED if dead or oldest_s > 60 else State.OK, details)
-
-    return {
-        "database": check_database,
-        "twilio": check_twilio,
-        "providers": check_providers,
-        "collections_monitor": lambda: _check_monitor(core.lookup),
-        "work": check_backlog,
-    }
-
-
-async def _check_monitor(lookup: TenantLookup) -> CheckResult:
-    health = lookup.health()
-    details = None if health.latency_s is None else {"last_lookup_ms": round(health.latency_s * 1000, 1)}
-    match health.state:
-        case MonitorState.NOT_CONFIGURED:
-            return CheckResult(State.NOT_CONFIGURED)
-        case MonitorState.UNAVAILABLE:
-            return CheckResult(State.DEGRADED, details)
-        case MonitorState.OK | MonitorState.UNTRIED:
-            return CheckResult(State.OK, details)
-
-
-def _operations_router(database: Database) -> APIRouter:
+def _root_router() -> APIRouter:
     router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
-
-    @router.get("/metrics")
-    async def show_metrics() -> Response:
-        """Everything Prometheus wants to know; the backlog is counted at this moment, if the database can be asked."""
-        try:
-            async with asyncio.timeout(2), database.connection() as connection:
-                kinds = await queue.backlog(connection)
-        except Exception as error:  # noqa: BLE001  # metrics matter most when something is wrong
-            log.warning("metrics.no_backlog", error=explain_outage(error))
-        else:
-            _set_backlog(kinds)
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/")
     async def show_docs() -> RedirectResponse:
         return RedirectResponse("/docs")
 
     return router
-
-
-def _set_backlog(kinds: list[queue.Backlog]) -> None:
-    WORK_BACKLOG.clear()
-    WORK_OLDEST_DUE_SECONDS.clear()
-    for each in kinds:
-        for state in ("due", "scheduled", "leased", "dead"):
-            WORK_BACKLOG.labels(each.kind, state).set(getattr(each, state))
-        WORK_OLDEST_DUE_SECONDS.labels(each.kind).set(each.oldest_due_s)

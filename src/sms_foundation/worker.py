@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -19,6 +19,10 @@ from sms_foundation.core.errors import StartupError
 from sms_foundation.core.http import HttpClient, create_http_client
 from sms_foundation.core.rates.base import Rates
 from sms_foundation.core.rates.postgres import PostgresRates
+from sms_foundation.core.saturation import Saturation
+from sms_foundation.core.stopping import Stopping
+from sms_foundation.core.tracing.opening import open_tracer
+from sms_foundation.core.tracing.tracer import Tracer
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import Priority
 from sms_foundation.core.work.runner import WorkRunner
@@ -49,10 +53,12 @@ from sms_foundation.messaging.tasks import ReceiptMatching
 from sms_foundation.migrations.state import schema_problem
 from sms_foundation.providers.base import Provider
 from sms_foundation.providers.configured import configured_providers
-from sms_foundation.providers.registry import AnyProviderConfig, open_provider
+from sms_foundation.providers.registry import AnyProviderConfig, open_connections, open_provider
 from sms_foundation.providers.simulated.adapter import SIMULATED, SimulatedProvider
 
 log = structlog.get_logger(__name__)
+
+_LAST_SPANS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ class Core:
     receipts: ReceiptStore
     reconciliation: Reconciliation
     rates: Rates
+    saturation: Saturation
 
     def start(self) -> None:
         """Begin with the background work."""
@@ -81,35 +88,72 @@ class Core:
         self.runner.start()
         self.sender.start()
 
+    @property
+    def is_working(self) -> bool:
+        """Whether background work is done in this process."""
+        return self.runner.is_running and self.sender.is_running
+
+    @property
+    def has_stopped_working(self) -> bool:
+        """Whether background work that should go on has ended by itself; only a new process helps."""
+        return self.runner.has_died or self.sender.has_died
+
     async def stop(self, timeout_s: float) -> None:
         """Finish or hand back what is under way, within `timeout_s`."""
         await asyncio.gather(self.runner.stop(timeout_s), self.sender.stop(timeout_s))
 
 
 @asynccontextmanager
+async def closing_tracer(tracer: Tracer | None) -> AsyncIterator[None]:
+    """Export the last spans at the end of the block; a collector that is away holds it up for two seconds at most."""
+    try:
+        yield
+    finally:
+        if tracer is not None:
+            await tracer.close(_LAST_SPANS_S)
+
+
+OpenPort = Callable[[Core, Stopping], AbstractAsyncContextManager[None]]
+"""Opens a port on which a process that does background work alone can be asked how it is; closes it at the end."""
+
+
+@asynccontextmanager
 async def open_core(
-    settings: Settings, url: DatabaseUrl, *, is_edge_busy: Callable[[], bool] = lambda: False
+    settings: Settings,
+    url: DatabaseUrl,
+    *,
+    is_edge_busy: Callable[[], bool] = lambda: False,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Core]:
     """Build the collaborators and close them in reverse order; starts no work and needs no reachable database."""
     async with AsyncExitStack() as stack:
-        database = Database(url, settings)
+        database = Database(url, settings, tracer)
         await database.open()
-        stack.push_async_callback(database.close)
+        stack.push_async_callback(database.close, patience_s=min(settings.shutdown_timeout_s * 0.1, 2.0))
+        saturation = Saturation()
+        saturation.watch_pool("database", database.use)
 
-        async def client() -> HttpClient:
-            return await stack.enter_async_context(
+        async def client(name: str) -> HttpClient:
+            http = await stack.enter_async_context(
                 create_http_client(
-                    connect_timeout_s=settings.monitor_timeout_s, read_timeout_s=settings.monitor_timeout_s
+                    connect_timeout_s=settings.monitor_timeout_s,
+                    read_timeout_s=settings.monitor_timeout_s,
+                    tracer=tracer,
+                    tells_trace=True,
                 )
             )
+            saturation.watch_pool(name, http.use)
+            return http
 
         monitor = profile = None
         if settings.monitor_api_url is not None:
             key = settings.monitor_api_key.get_secret_value() if settings.monitor_api_key else None
-            monitor = MonitorClient(await client(), base_url=settings.monitor_api_url, api_key=key)
+            monitor = MonitorClient(await client("monitor"), base_url=settings.monitor_api_url, api_key=key)
         if settings.tenant_profile_api_url is not None:
             key = settings.monitor_api_key.get_secret_value() if settings.monitor_api_key else None
-            profile = TenantProfile(await client(), base_url=settings.tenant_profile_api_url, api_key=key)
+            profile = TenantProfile(
+                await client("tenant_profile"), base_url=settings.tenant_profile_api_url, api_key=key
+            )
         lookup = TenantLookup(monitor)
         stack.push_async_callback(lookup.aclose)
 
@@ -134,7 +178,9 @@ async def open_core(
         configs = configured_providers(settings)
         providers: dict[str, Provider] = {}
         for config in configs:
-            provider = open_provider(config, base_urls=settings.public_base_urls)
+            http = open_connections(config, tracer=tracer)
+            saturation.watch_pool(f"provider:{config.name}", http.use)
+            provider = open_provider(config, http, base_urls=settings.public_base_urls)
             stack.push_async_callback(provider.aclose)
             providers[config.name] = provider
         carriers: dict[str, Provider] = {**providers, SIMULATED: SimulatedProvider()}
@@ -159,7 +205,7 @@ async def open_core(
             every=timedelta(seconds=settings.reconcile_interval_s),
             default_region=settings.default_region,
         )
-        rates = await _open_rates(stack, settings, database)
+        rates = await _open_rates(stack, settings, database, saturation)
         pace = Pace(rates, configs)
         dispatcher = Dispatcher(database, carriers, configs, states, pace, policy)
         stack.push_async_callback(dispatcher.close)
@@ -201,6 +247,19 @@ async def open_core(
             priorities=dict.fromkeys((SEND_MESSAGE, SEND_TEST_MESSAGE, RELEASE_MESSAGE), Priority),
             room=dispatcher.room,
         )
+        saturation.watch_queues(
+            {
+                "enrichment_loads": enrichment.use,
+                "findings": findings.use,
+                "inbound_found": messages.use,
+                "receipts": receipts.use,
+                **dispatcher.queues,
+                **{f"work_{written}": read for written, read in runner.queues.items()},
+                **{f"sender_{written}": read for written, read in sender.queues.items()},
+            }
+        )
+        saturation.watch_pool("work", runner.use)
+        saturation.watch_pool("sender", sender.use)
         yield Core(
             database,
             runner,
@@ -214,6 +273,7 @@ async def open_core(
             receipts,
             reconciliation,
             rates,
+            saturation,
         )
 
 
@@ -243,13 +303,32 @@ async def keep_recurring_work(database: Database, *, look_every_s: float = 300.0
             await asyncio.sleep(look_every_s)
 
 
-async def run_worker(settings: Settings, url: DatabaseUrl) -> None:
-    """Run background work until SIGTERM or SIGINT, then finish or hand back what is under way."""
+def no_port(_core: Core, _stopping: Stopping) -> AbstractAsyncContextManager[None]:
+    """Open nothing."""
+    return nullcontext()
+
+
+async def run_worker(settings: Settings, url: DatabaseUrl, *, open_port: OpenPort = no_port) -> None:
+    """Run background work until SIGTERM or SIGINT, then finish or hand back what is under way.
+
+    The port is open from before the work begins until after it has ended, so that its end can be watched.
+    """
+    stopping = Stopping()
     stop = asyncio.Event()
+
+    def end() -> None:
+        stopping.begin()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with open_core(settings, url) as core:
+        loop.add_signal_handler(number, end)
+    tracer = open_tracer(settings)
+    async with (
+        closing_tracer(tracer),
+        open_core(settings, url, tracer=tracer) as core,
+        open_port(core, stopping),
+    ):
         checking = asyncio.create_task(_check_schema(core.database))
         recurring = asyncio.create_task(keep_recurring_work(core.database))
         core.start()
@@ -269,7 +348,7 @@ async def _check_schema(database: Database) -> None:
                 log.warning("worker.schema", problem=problem)
 
 
-async def _open_rates(stack: AsyncExitStack, settings: Settings, database: Database) -> Rates:
+async def _open_rates(stack: AsyncExitStack, settings: Settings, database: Database, saturation: Saturation) -> Rates:
     """Return where rates are kept. Raises StartupError when that is Redis and its client is not installed."""
     if settings.redis_url is None:
         return PostgresRates(database)
@@ -279,4 +358,5 @@ async def _open_rates(stack: AsyncExitStack, settings: Settings, database: Datab
         raise StartupError("REDIS_URL needs its client: pip install 'sms-foundation[redis]'") from None
     rates = redis.RedisRates(settings.redis_url.get_secret_value())
     stack.push_async_callback(rates.close)
+    saturation.watch_pool("redis", rates.use)
     return cast(Rates, rates)

@@ -11,6 +11,8 @@ import typer
 
 from sms_foundation import cli
 from sms_foundation.auth.tokens.issuers import outside_issuers
+from sms_foundation.core.config import Settings
+from sms_foundation.privacy.decisions import DECISIONS
 from sms_foundation.providers.registry import parse_provider_configs
 from tests.support.service import make_settings
 
@@ -38,7 +40,9 @@ def shown() -> Iterator[tuple[str, bool]]:
         blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
         for is_block, lines in ((True, "\n".join(blocks).splitlines()), (False, re.findall(r"`([^`\n]*)`", text))):
             for line in lines:
-                found = re.match(r"(?:for .* do )?(?:\.venv/bin/)?sms-foundation ([a-z][^#;|]*)", line.strip())
+                found = re.match(
+                    r"(?:for .* do )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?sms-foundation ([a-z][^#;|]*)", line.strip()
+                )
                 if found and "..." not in found[1]:
                     yield found[1].strip(), is_block
 
@@ -57,6 +61,10 @@ def find(words: list[str]) -> tuple[Any, list[str]]:
     return command, words
 
 
+# Variables of other programs, and of the commands themselves.
+_NOT_OURS = {"RESTORED_URL", "PGDATABASE", "MAX_CONNECTIONS"}
+
+
 class TestIssuers:
     @pytest.mark.parametrize("path", [DOCS / "access.md", DOCS.parent / ".env.example"], ids=lambda path: path.name)
     def test_every_example_is_a_valid_setting(self, path: Path) -> None:
@@ -66,6 +74,55 @@ class TestIssuers:
         for example in examples:
             settings = make_settings(app_env="development", outside_issuers=example)
             assert [issuer.subject_claim for issuer in outside_issuers(settings).values()] == ["email"]
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+class TestPages:
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    def test_every_link_leads_somewhere(self, page: Path) -> None:
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists(), link
+            if anchor:
+                assert anchor in {slug(each) for each in re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)}
+
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    def test_no_table_is_torn(self, page: Path) -> None:
+        """An empty line ends a table: what follows would be text."""
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for table in re.findall(r"(?:^ *\|.*\n)+", text, re.MULTILINE):
+            rows = table.splitlines()
+            assert re.fullmatch(r" *\|(?:-+\|)+", rows[1] if len(rows) > 1 else ""), rows[0]
+            cells = {len(re.findall(r"(?<!\\)\|", re.sub(r"`[^`]*`", "", row))) for row in rows}
+            assert len(cells) == 1, rows[0]
+
+
+class TestSettings:
+    @pytest.mark.parametrize("name", ["operations.md", "privacy.md"])
+    def test_every_one_that_is_named_is_one(self, name: str) -> None:
+        text = (DOCS / name).read_text()
+        quoted = "\n".join([*re.findall(r"```sh\n(.*?)```", text, re.DOTALL), *re.findall(r"`([^`\n]+)`", text)])
+        named = set(re.findall(r"(?<![\w./-])[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+(?![\w/-])", quoted))
+
+        assert named
+        assert {each for each in named if each.lower() not in Settings.model_fields} <= _NOT_OURS
+
+
+class TestPrivacy:
+    def test_says_of_every_table_what_becomes_of_it(self) -> None:
+        rows = [line for line in (DOCS / "privacy.md").read_text().splitlines() if line.startswith("| `")]
+        told = {table: row for row in rows for table in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+        for table, decision in DECISIONS.items():
+            assert decision in told[table]
 
 
 class TestCommands:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from sms_foundation.core.logging import configure_logging, request_id
+from sms_foundation.core.logging import configure_logging
+from sms_foundation.core.tracing.context import TraceContext, request_id, trace
 
 log = structlog.get_logger("child")
 
@@ -20,9 +21,11 @@ def main(log_format: str) -> None:
     log.debug("too.quiet")
     structlog.contextvars.bind_contextvars(worker="one")
     request_id.set("req-1")
+    before = trace.set(TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"))
     log.warning("in.a.request")
     log.warning("with.another.id", request_id="req-2")
     request_id.set("")
+    trace.reset(before)
     structlog.contextvars.clear_contextvars()
 
     secrets = ("body", "content", "token", "auth_token", "api_key", "authorization", "signature", "password", "secret")
@@ -57,7 +60,17 @@ def main(log_format: str) -> None:
     asyncio.run(_forget_a_failure())
     configure_logging(level="ERROR", log_format=log_format)
     structlog.get_logger("again").error("set.up.again")
+    structlog.get_logger("again").critical("worse")
     logging.getLogger("library").error("set.up.again")
+    logging.addLevelName(15, "FINE")
+    configure_logging(level="DEBUG", log_format=log_format, google_cloud_project="a-project")
+    again = structlog.get_logger("with a project")
+    again.debug("in.detail")
+    logging.getLogger("library").log(15, "of a level of its own")
+    trace.set(TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", True))
+    again.info("in.a.trace")
+    configure_logging(level="INFO", log_format=log_format)
+    structlog.get_logger("elsewhere").info("in.a.trace.elsewhere")
 
 
 def _fail() -> None:

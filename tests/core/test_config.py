@@ -142,13 +142,19 @@ class TestRefusals:
 
         assert all(name in str(caught.value) for name in PRODUCTION.keys() - {"APP_ENV"})
 
-    @pytest.mark.parametrize("marker", ["K_SERVICE", "CLOUD_RUN_JOB"])
+    @pytest.mark.parametrize("marker", ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"])
     def test_cloud_run_without_a_database_is_refused(self, marker: str, monkeypatch: pytest.MonkeyPatch) -> None:
         set_environment(monkeypatch, **PRODUCTION, **{marker: "sms"})
         monkeypatch.delenv("DATABASE_URL")
 
         with pytest.raises(StartupError, match=r"DATABASE_URL is not set: the embedded database cannot be used"):
             load_settings()
+
+    def test_what_cloud_run_grants_after_sigterm_is_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Source: https://cloud.google.com/run/docs/container-contract#instance-shutdown (read November 2026)"""
+        set_environment(monkeypatch, **PRODUCTION, K_SERVICE="sms")
+
+        assert load_settings().shutdown_timeout_s <= 10
 
     def test_cloud_run_is_production_and_listens_everywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
         set_environment(monkeypatch, **PRODUCTION, K_SERVICE="sms")

@@ -1,7 +1,7 @@
 import asyncio
 import gzip
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -13,7 +13,13 @@ from sms_foundation.core.http import (
     RequestNotSentError,
     create_http_client,
 )
+from sms_foundation.core.tracing.context import TraceContext, trace
+from sms_foundation.core.tracing.opening import open_tracer
+from sms_foundation.core.tracing.tracer import Tracer
+from sms_foundation.providers.registry import open_connections, parse_provider_configs
 from tests.loopback import LoopbackServer, Received, reply
+from tests.support.collector import Collector, running_collector
+from tests.support.service import make_settings
 
 
 def always(answer: bytes | None) -> LoopbackServer:
@@ -220,3 +226,91 @@ class TestHttpResponse:
 
         assert repr(response) == "HttpResponse(status=200)"
         assert "s3cret" not in repr(client)
+
+
+CALLER = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", is_sampled=True, state="one=1")
+TWILIO = '[{"kind": "twilio", "name": "twilio", "account_sid": "AC1", "auth_token": "x", "senders": ["+15005550006"]}]'
+
+
+@pytest.fixture
+async def collector(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
+    async with running_collector() as collector:
+        collector.apply_to(monkeypatch)
+        yield collector
+
+
+@pytest.fixture
+async def tracer(collector: Collector) -> AsyncIterator[Tracer]:
+    tracer = open_tracer(make_settings(tracing=True))
+    assert tracer is not None
+    yield tracer
+    await tracer.close(5)
+
+
+class TestTrace:
+    async def test_is_told_to_those_whose_logs_are_ours_to_read(self) -> None:
+        trace.set(CALLER)
+        async with always(reply(200)) as server, create_http_client(tells_trace=True) as client:
+            await client.request("GET", server.base_url, headers={"X-One": "1"})
+
+        headers = server.received[0].headers
+        assert (headers["traceparent"], headers["tracestate"]) == (CALLER.traceparent, "one=1")
+        assert headers["x-one"] == "1"
+
+    async def test_outside_of_one_nothing_is_told(self) -> None:
+        trace.set(None)
+        async with always(reply(200)) as server, create_http_client(tells_trace=True) as client:
+            await client.request("GET", server.base_url)
+
+        assert "traceparent" not in server.received[0].headers
+
+    async def test_providers_are_told_only_where_spans_are_recorded(self, tracer: Tracer) -> None:
+        trace.set(CALLER)
+        (config,) = parse_provider_configs(TWILIO, variables={})
+        async with always(reply(200)) as server:
+            async with open_connections(config) as client:
+                await client.request("GET", server.base_url)
+            async with open_connections(config, tracer=tracer) as client:
+                await client.request("GET", server.base_url)
+
+        without, within = (request.headers.get("traceparent", "") for request in server.received)
+        assert without == ""
+        assert within.split("-")[1] == CALLER.trace_id
+
+    async def test_a_call_is_a_span_that_the_remote_is_below_and_that_holds_of_its_url_only_the_host(
+        self, tracer: Tracer, collector: Collector
+    ) -> None:
+        trace.set(CALLER)
+        async with always(reply(200)) as server, create_http_client(tracer=tracer) as client:
+            await client.request("GET", f"{server.base_url}/tenants/+14155550123?phone=%2B14155550123")
+
+        arrived = await collector.one("GET")
+        assert (arrived.kind, arrived.trace_id, arrived.parent_id) == ("client", CALLER.trace_id, CALLER.span_id)
+        assert server.received[0].headers["traceparent"] == f"00-{arrived.trace_id}-{arrived.span_id}-01"
+        assert arrived.attributes == {
+            "http.request.method": "GET",
+            "server.address": "127.0.0.1",
+            "http.response.status_code": 200,
+        }
+
+    @pytest.mark.parametrize(("answer", "reason"), [(reply(429), "429"), (None, "disconnected")])
+    async def test_that_was_refused_or_broke_off_has_failed(
+        self, tracer: Tracer, collector: Collector, answer: bytes | None, reason: str
+    ) -> None:
+        trace.set(CALLER)
+        async with always(answer) as server, create_http_client(tracer=tracer) as client:
+            if answer is None:
+                with pytest.raises(NoResponseError):
+                    await client.request("POST", server.base_url)
+            else:
+                await client.request("POST", server.base_url)
+
+        arrived = await collector.one("POST")
+        assert (arrived.has_failed, arrived.attributes["error.type"]) == (True, reason)
+
+    async def test_an_address_that_is_none_is_refused_as_it_was(self, tracer: Tracer) -> None:
+        async with create_http_client(tracer=tracer) as client:
+            with pytest.raises(RequestNotSentError) as caught:
+                await client.request("GET", "/nowhere")
+
+        assert caught.value.reason is HttpFailure.INVALID_URL

@@ -38,10 +38,34 @@ class TestLines:
     def test_are_json_objects_with_time_level_event_and_service(self, lines: list[Line]) -> None:
         assert len(lines) > 20
         for line in lines:
-            assert list(line)[:3] == ["timestamp", "level", "event"]
+            assert list(line)[:4] == ["timestamp", "level", "severity", "event"]
             assert line["service"] == "sms-foundation"
-            assert line["level"] in {"info", "warning", "error"}
             assert datetime.fromisoformat(line["timestamp"]).utcoffset() == timedelta(0)
+
+    def test_name_their_severity_as_google_cloud_does(self, lines: list[Line]) -> None:
+        severities = {line["level"]: line["severity"] for line in lines}
+
+        assert severities == {
+            "debug": "DEBUG",
+            "info": "INFO",
+            "warning": "WARNING",
+            "error": "ERROR",
+            "critical": "CRITICAL",
+            "fine": "DEFAULT",
+        }
+
+    def test_of_a_trace_link_to_it_in_the_project(self, lines: list[Line]) -> None:
+        line = one(lines, "in.a.trace")
+
+        assert line["logging.googleapis.com/trace"] == "projects/a-project/traces/0af7651916cd43dd8448eb211c80319c"
+        assert line["logging.googleapis.com/spanId"] == "b7ad6b7169203331"
+        assert line["logging.googleapis.com/trace_sampled"] is True
+
+    def test_without_a_project_or_a_trace_link_nowhere(self, lines: list[Line]) -> None:
+        linked = {line["event"] for line in lines if any(key.startswith("logging.googleapis") for key in line)}
+
+        assert one(lines, "in.a.trace.elsewhere")["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+        assert linked == {"in.a.trace"}
 
     def test_hold_their_variables(self, lines: list[Line]) -> None:
         line = one(lines, "plain")
@@ -55,6 +79,10 @@ class TestLines:
 
     def test_below_the_level_are_not_written(self, text: str) -> None:
         assert "quiet" not in text
+
+    def test_of_a_trace_hold_its_id(self, lines: list[Line]) -> None:
+        assert one(lines, "in.a.request")["trace_id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+        assert not any("trace_id" in one(lines, event) for event in ("plain", "secrets"))
 
     def test_of_a_request_hold_its_id(self, lines: list[Line]) -> None:
         line = one(lines, "in.a.request")
@@ -85,9 +113,9 @@ class TestRedaction:
     def test_secret_keys_are_named_with_their_value_left_out(self, lines: list[Line]) -> None:
         line = one(lines, "secrets")
 
-        assert {value for key, value in line.items() if key not in {"timestamp", "level", "event", "service"}} == {
-            "[redacted]"
-        }
+        assert {
+            value for key, value in line.items() if key not in {"timestamp", "level", "severity", "event", "service"}
+        } == {"[redacted]"}
 
     def test_nested_values_are_looked_at_too(self, lines: list[Line]) -> None:
         assert one(lines, "nested")["form"] == {

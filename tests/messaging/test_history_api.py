@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,7 +40,8 @@ SUMMARY_FIELDS = set(
 )
 MESSAGE_FIELDS = set(
     "id direction from_number to_number message_content content provider twilio_sid delivery_status error_code "
-    "error_message num_segments media is_test language_detected language_confidence created_at timestamp".split()
+    "error_message num_segments media is_test language_detected language_confidence created_at timestamp "
+    "request_id trace_id".split()
 )
 
 
@@ -91,7 +93,7 @@ def sids_of(page: Mapping[str, Any]) -> list[str]:
 
 class TestReadConversation:
     async def test_has_every_field_by_name_and_type(self, service: Service, api: httpx.AsyncClient) -> None:
-        await service.text("SM1", "Hola", sender="+1 (415) 555-0123")
+        text = await service.text("SM1", "Hola", sender="+1 (415) 555-0123")
         page = read(await api.get("/conversations/+14155550123"), ConversationPage)
 
         assert set(page) == SUMMARY_FIELDS | {"messages", "page", "limit", "offset", "total", "next_cursor"}
@@ -99,6 +101,7 @@ class TestReadConversation:
         assert set(message) == MESSAGE_FIELDS
         id_, created_at = page.pop("id"), page.pop("created_at")
         message_id, received_at = message.pop("id"), message.pop("created_at")
+        assert re.fullmatch("[0-9a-f]{32}", message.pop("trace_id"))
         del page["messages"]
         assert page == {
             "phone_number_canonical": "+14155550123",
@@ -136,6 +139,7 @@ class TestReadConversation:
             "language_detected": None,
             "language_confidence": None,
             "timestamp": received_at,
+            "request_id": text.headers["x-request-id"],
         }
         assert created_at == received_at
         assert UUID(id_).version == UUID(message_id).version == 7

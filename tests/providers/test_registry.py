@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sms_foundation.providers.base import Provider
 from sms_foundation.providers.generic.adapter import GenericProvider
 from sms_foundation.providers.messagebird.adapter import MessageBirdProvider
-from sms_foundation.providers.registry import open_provider, parse_provider_configs
+from sms_foundation.providers.registry import open_connections, open_provider, parse_provider_configs
 from sms_foundation.providers.telnyx.adapter import TelnyxProvider
 from sms_foundation.providers.twilio.adapter import TwilioConfig, TwilioProvider
 from sms_foundation.providers.vonage.adapter import VonageProvider
@@ -136,7 +136,7 @@ class TestOpenProvider:
     )
     async def test_opens_what_is_configured(self, entry: dict[str, object], adapter: type[Provider]) -> None:
         [config] = parse_provider_configs(json.dumps([{**entry, "name": "one"}]), variables={})
-        provider = open_provider(config, base_urls=["https://sms.example.com"])
+        provider = open_provider(config, open_connections(config), base_urls=["https://sms.example.com"])
         try:
             assert type(provider) is adapter
             assert (provider.name, provider.kind) == ("one", entry["kind"])

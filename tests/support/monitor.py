@@ -23,6 +23,8 @@ class RunningMonitor:
         self.url = f"{url}/monitor"
         self.lookups: list[str] = []
         """The spellings asked for, in order of arrival."""
+        self.traceparents: list[str] = []
+        """What the lookups said about where they come from, in order of arrival; "" for nothing."""
         self.puts: list[str] = []
         """The tenants whose language was put, in order of arrival, repeats included."""
         self.has_put = asyncio.Event()
@@ -32,6 +34,7 @@ class RunningMonitor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/monitor/tenants/lookup":
             self.lookups += parse_qs(scope["query_string"].decode())["phone"]
+            self.traceparents.append(dict(scope["headers"]).get(b"traceparent", b"").decode())
         if scope["type"] == "http" and scope["method"] == "PUT":
             self.puts.append(scope["path"].split("/")[3])
             self.has_put.set()

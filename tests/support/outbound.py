@@ -32,7 +32,12 @@ from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.provider_states import ProviderStates
 from sms_foundation.messaging.outbound.resolve import Resolver
 from sms_foundation.providers.base import Provider
-from sms_foundation.providers.registry import AnyProviderConfig, open_provider, parse_provider_configs
+from sms_foundation.providers.registry import (
+    AnyProviderConfig,
+    open_connections,
+    open_provider,
+    parse_provider_configs,
+)
 from sms_foundation.providers.simulated.adapter import SIMULATED, SimulatedProvider
 from tests.loopback import LoopbackServer, Received, reply
 from tests.support.processes import eventually
@@ -231,7 +236,7 @@ async def sending(
         stack.push_async_callback(database.close)
         opened: dict[str, Provider] = {}
         for config in configs:
-            opened[config.name] = open_provider(config, base_urls=[BASE_URL])
+            opened[config.name] = open_provider(config, open_connections(config), base_urls=[BASE_URL])
             stack.push_async_callback(opened[config.name].aclose)
         states = ProviderStates(database, list(opened), rules=rules)
         stack.push_async_callback(states.close)

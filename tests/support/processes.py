@@ -195,6 +195,11 @@ class Processes:
         port = port or self.reserve_port()
         return self._start_service(port, _command("serve", "--port", str(port)), environment)
 
+    def work(self, *, port: int | None = None, **environment: str) -> ServiceProcess:
+        """Start `sms-foundation worker` with a port."""
+        port = port or self.reserve_port()
+        return self._start_service(port, _command("worker", "--port", str(port)), environment)
+
     def serve_simulator(self, *, port: int, **environment: str) -> ServiceProcess:
         """Start `sms-foundation simulator`, which delivers to PORT."""
         return self._start_service(port, _command("simulator", "--port", str(port)), environment)

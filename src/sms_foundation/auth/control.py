@@ -22,6 +22,7 @@ from sms_foundation.core.config import Settings
 from sms_foundation.core.db import Database
 from sms_foundation.core.errors import StartupError
 from sms_foundation.core.rates.base import Rates
+from sms_foundation.core.saturation import Saturation
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class AccessControl:
 
 @asynccontextmanager
 async def open_access_control(
-    settings: Settings, database: Database, rates: Rates, rules: Rules
+    settings: Settings, database: Database, rates: Rates, rules: Rules, saturation: Saturation
 ) -> AsyncIterator[AccessControl]:
     """Build it and close it; needs no reachable database. Raises StartupError for settings that make no sense."""
     try:
@@ -58,6 +59,7 @@ async def open_access_control(
         limiter = Limiter(meter, client_limit=settings.client_limit, number_limit=settings.number_limit)
         content_reads = ContentReads(database)
         stack.push_async_callback(content_reads.close)
+        saturation.watch_queues({"limits": meter.use, "content_reads": content_reads.use})
         failures = FailureLimit(meter, settings.failure_limit)
         logins = LoginLimit(meter, settings.login_limit)
         number_rules = CurrentRules(database)

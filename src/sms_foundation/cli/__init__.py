@@ -28,6 +28,7 @@ _COMMANDS = {
     "signing-keys": "Show and replace the keys that sign our tokens.",
     "reconcile": "Find what never reached us: statuses, texts, tenants.",
     "audit": "Show who did what.",
+    "privacy": "Read out or erase what is stored about one person.",
     "dead": "Show and replay work that failed for good.",
 }
 

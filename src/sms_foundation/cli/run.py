@@ -78,7 +78,7 @@ def run(
     if not settings.uses_simulator:
         raise StartupError("`run` is for a developer's machine without TWILIO_AUTH_TOKEN; use `sms-foundation serve`")
     configure_logging(level=settings.log_level, log_format=settings.log_format)
-    listener = bind(settings)
+    listener = bind(settings.host, settings.port)
     _check_port_is_free(simulator_port)
     monitor_url = f"http://127.0.0.1:{simulator_port}/monitor"
     settings.simulator_url = f"http://127.0.0.1:{simulator_port}"

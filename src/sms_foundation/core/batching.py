@@ -5,16 +5,22 @@ per item it stores three times as much per second and keeps its rate when the da
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from sms_foundation.core.errors import UnavailableError
+from sms_foundation.core.saturation import Use
+from sms_foundation.core.tracing.context import TraceContext, request_id, trace
+from sms_foundation.core.tracing.tracer import SpanKind, Tracer, span
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Write = Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]
+_Origin = tuple[TraceContext | None, str]
+_Waiting = tuple[Item, asyncio.Future[Result], _Origin]
 
 
 class OverloadedError(UnavailableError):
@@ -33,6 +39,8 @@ class Batcher(Generic[Item, Result]):
     takes longer than `timeout_s` fails with TimeoutError, so nobody waits longer than about that.
 
     `linger_s` waits that long for company before a call that is not full: for what is not urgent and cheaper together.
+
+    `tracer` makes each call a span, `commit NAME`, linked to where its items come from.
     """
 
     def __init__(
@@ -46,6 +54,8 @@ class Batcher(Generic[Item, Result]):
         timeout_s: float = 10.0,
         linger_s: float = 0.0,
         on_written: Callable[[int], None] | None = None,
+        tracer: Tracer | None = None,
+        name: str = "batch",
     ) -> None:
         self._write = write
         self._is_item_to_blame = is_item_to_blame
@@ -55,14 +65,22 @@ class Batcher(Generic[Item, Result]):
         self._timeout_s = timeout_s
         self._linger_s = linger_s
         self._on_written = on_written
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._tracer = tracer
+        self._name = name
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
         self._abandoned: set[asyncio.Future[Sequence[Result]]] = set()
+        self._in_flight = 0
+        self._errors = Counter(full=0, timeout=0, failed=0)
 
     @property
     def waiting(self) -> int:
         """Items that no write has taken yet."""
         return len(self._waiting)
+
+    def use(self) -> Use:
+        """Tell how full it is; `in_use` are the items that a write has taken and not answered."""
+        return Use(self._max_waiting, self._in_flight, len(self._waiting), self._errors)
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Queue `item`; the future resolves when its transaction has committed, or with that transaction's error.
@@ -70,14 +88,16 @@ class Batcher(Generic[Item, Result]):
         Raises OverloadedError when `max_waiting` items wait already. Cancelling the future does not unsend the item.
         """
         if len(self._waiting) >= self._max_waiting:
+            self._errors["full"] += 1
             raise OverloadedError("too many messages are waiting to be stored", retry_after_s=5)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, (trace.get(), request_id.get())))
         if self._free:
             self._free -= 1
             # A task of its own starts in the loop's next round: whatever else is readable now still joins the batch.
-            task = loop.create_task(self._drain())
+            # In a context of nobody's: it goes on to write for others than the one that began it.
+            task = loop.create_task(self._drain(), context=Context())
             self._writers.add(task)
             task.add_done_callback(self._writers.discard)
         return future
@@ -93,16 +113,24 @@ class Batcher(Generic[Item, Result]):
                 if self._linger_s and len(self._waiting) < self._max_items:
                     await asyncio.sleep(self._linger_s)
                 taken = min(len(self._waiting), self._max_items)
-                await self._write_batch([self._waiting.popleft() for _ in range(taken)])
+                self._in_flight += taken
+                try:
+                    await self._write_batch([self._waiting.popleft() for _ in range(taken)])
+                finally:
+                    self._in_flight -= taken
         finally:
             self._free += 1
 
-    async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> Exception | None:
+    async def _write_batch(self, batch: list[_Waiting[Item, Result]]) -> Exception | None:
         """Write `batch` and answer everybody in it. Returns the error that is no item's fault, if there was one."""
+        context, request = batch[0][2] if len(batch) == 1 else (None, "")
+        trace.set(context)
+        request_id.set(request)
         try:
-            results = await self._write_in_time([item for item, _ in batch])
+            results = await self._write_as_span(batch)
         except Exception as error:  # noqa: BLE001  # handed to whoever waits
             if not self._is_item_to_blame(error):
+                self._errors["timeout" if isinstance(error, TimeoutError) else "failed"] += 1
                 _fail([*batch, *self._waiting], error)
                 self._waiting.clear()
                 return error
@@ -111,15 +139,28 @@ class Batcher(Generic[Item, Result]):
                 return None
             return await self._write_one_by_one(batch)
         except asyncio.CancelledError:
-            for _, future in batch:
+            for _, future, _ in batch:
                 future.cancel()
             raise
         if self._on_written is not None:
             self._on_written(len(batch))
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future, _), result in zip(batch, results, strict=True):
             if not future.done():  # a caller that went away has cancelled it
                 future.set_result(result)
         return None
+
+    async def _write_as_span(self, batch: list[_Waiting[Item, Result]]) -> Sequence[Result]:
+        """Write, as a span where somebody records one: a child of the first of them, linked to all."""
+        items = [item for item, _, _ in batch]
+        if self._tracer is None:
+            return await self._write_in_time(items)
+        links = list(dict.fromkeys(context for _, _, (context, _) in batch if context is not None))
+        parent = next((context for context in links if context.is_sampled), None)
+        if parent is None:
+            return await self._write_in_time(items)
+        attributes = {"sms.batch.size": len(items)}
+        with span(self._tracer, f"commit {self._name}", SpanKind.INTERNAL, attributes, parent=parent, links=links):
+            return await self._write_in_time(items)
 
     async def _write_in_time(self, items: list[Item]) -> Sequence[Result]:
         """Run `write`, for `timeout_s` at most: one that hangs is left to end by itself, however long that takes.
@@ -144,7 +185,7 @@ class Batcher(Generic[Item, Result]):
         if not write.cancelled():
             write.exception()  # looked at, so that asyncio does not report it: everybody was told already
 
-    async def _write_one_by_one(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> Exception | None:
+    async def _write_one_by_one(self, batch: list[_Waiting[Item, Result]]) -> Exception | None:
         for done, each in enumerate(batch, start=1):
             if error := await self._write_batch([each]):
                 _fail(batch[done:], error)
@@ -152,7 +193,7 @@ class Batcher(Generic[Item, Result]):
         return None
 
 
-def _fail(items: Iterable[tuple[object, asyncio.Future[Result]]], error: Exception) -> None:
-    for _, future in items:
+def _fail(items: Iterable[tuple[object, asyncio.Future[Result], _Origin]], error: Exception) -> None:
+    for _, future, _ in items:
         if not future.done():
             future.set_exception(error)

@@ -38,7 +38,7 @@ class AppEnv(StrEnum):
 
 def _is_cloud_run() -> bool:
     # Source: https://cloud.google.com/run/docs/container-contract#env-vars
-    return bool(os.environ.get("K_SERVICE") or os.environ.get("CLOUD_RUN_JOB"))
+    return any(os.environ.get(name) for name in ("K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"))
 
 
 def _default_data_dir() -> Path:
@@ -61,8 +61,17 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json, console, or auto: console when standard output is a terminal"
     )
+    google_cloud_project: str | None = Field(
+        None, description="log lines name their trace as Google Cloud does, in this project, which links them there"
+    )
+    tracing: bool = Field(
+        False, description="record spans with OpenTelemetry, set up by its own OTEL_ variables; needs the extra otel"
+    )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 on Cloud Run unless set")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes any free one")
+    worker_port: int | None = Field(
+        None, ge=1, le=65535, description="port on which `worker` answers /health and /metrics; unset: none"
+    )
     public_base_url: str | None = Field(
         None,
         description="scheme and host under which providers reach this service, exactly as configured at Twilio; "

@@ -5,6 +5,7 @@ declared with SQLAlchemy (`core.schema`) for migrations only; why queries are pl
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,13 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import asyncpg
 
+from sms_foundation.core.clock import monotonic
 from sms_foundation.core.config import Settings
 from sms_foundation.core.errors import StartupError
+from sms_foundation.core.metrics import DATABASE_WAIT_SECONDS
+from sms_foundation.core.saturation import Use
+from sms_foundation.core.tracing.statements import StatementSpans
+from sms_foundation.core.tracing.tracer import Tracer
 
 T = TypeVar("T")
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy  # asyncpg ships no complete types; these two name the intent
@@ -96,11 +102,16 @@ def _as_libpq(name: str, value: str) -> tuple[str, str]:
 
 
 class Database:
-    """All connections of one process. Opening needs no server: connections are made when first used."""
+    """All connections of one process. Opening needs no server: connections are made when first used.
 
-    def __init__(self, url: DatabaseUrl, settings: Settings) -> None:
+    With a `tracer` each statement that is run within a recorded trace is a span; who writes through it may use it too.
+    """
+
+    def __init__(self, url: DatabaseUrl, settings: Settings, tracer: Tracer | None = None) -> None:
         self.url = url
+        self.tracer = tracer
         self._acquire_timeout_s = settings.database_pool_timeout_s
+        self._waiting = _Waiting()
         self.pool: Pool = asyncpg.create_pool(
             dsn=url.dsn,
             min_size=0,
@@ -108,7 +119,7 @@ class Database:
             timeout=settings.database_connect_timeout_s,
             command_timeout=settings.database_command_timeout_s,
             max_inactive_connection_lifetime=0,  # a new connection costs the request that opens it 15 ms
-            init=None if url.is_transaction_pooler else _learn_array_types,
+            init=_preparing(url, tracer),
             # A named statement lives in one server session, and behind a pooler the next transaction may get another.
             statement_cache_size=0 if url.is_transaction_pooler else 1024,
             # We leave no session state behind, so the default reset (a round trip, and meaningless behind a transaction
@@ -119,13 +130,18 @@ class Database:
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a pooled asyncpg connection; each statement commits by itself."""
-        return _Lent(self.pool, self._acquire_timeout_s)
+        return _Lent(self.pool, self._acquire_timeout_s, self._waiting)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a pooled asyncpg connection inside one transaction; commits at the end, rolls back on any exception."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    def use(self) -> Use:
+        """Tell how full the pool is. Who waits for a connection that is being opened waits, too."""
+        in_use = self.pool.get_size() - self.pool.get_idle_size()
+        return Use(self.pool.get_max_size(), in_use, self._waiting.callers, self._waiting.errors)
 
     async def open(self) -> None:
         """Prepare the pool. Does not connect, and so succeeds while the server is unreachable."""
@@ -137,28 +153,53 @@ class Database:
             for _ in range(min(connections, self.pool.get_max_size())):
                 await stack.enter_async_context(self.connection())
 
-    async def close(self) -> None:
-        """Close every connection; those still busy after 2 seconds are cut."""
+    async def close(self, *, patience_s: float = 2.0) -> None:
+        """Close every connection; those still busy after `patience_s` are cut."""
         try:
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(patience_s):
                 await self.pool.close()
         except TimeoutError:
             self.pool.terminate()
 
 
+class _Waiting:
+    """Those for whom no connection is free at once: only they are counted and timed, the others would pay for it."""
+
+    __slots__ = ("callers", "errors")
+
+    def __init__(self) -> None:
+        self.callers = 0
+        self.errors = Counter(timeout=0, failed=0)
+
+    async def acquire(self, pool: Pool, timeout_s: float) -> Connection:
+        """Wait for a connection to be given back or opened."""
+        self.callers += 1
+        started = monotonic()
+        try:
+            return await pool.acquire(timeout=timeout_s)
+        except Exception as error:
+            self.errors["timeout" if isinstance(error, TimeoutError) else "failed"] += 1
+            raise
+        finally:
+            self.callers -= 1
+            DATABASE_WAIT_SECONDS.observe(monotonic() - started)
+
+
 class _Lent(AbstractAsyncContextManager[Connection]):
     """A pooled connection for the length of a block; taking it and giving it back are bounded."""
 
-    __slots__ = ("_connection", "_pool", "_timeout_s")
+    __slots__ = ("_connection", "_pool", "_timeout_s", "_waiting")
 
-    def __init__(self, pool: Pool, timeout_s: float) -> None:
+    def __init__(self, pool: Pool, timeout_s: float, waiting: _Waiting) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._waiting = waiting
 
     async def __aenter__(self) -> Connection:
         # The timer is for a wait; with a free connection at hand it would only cost.
-        timeout_s = None if self._pool.get_idle_size() else self._timeout_s
-        self._connection = await self._pool.acquire(timeout=timeout_s)
+        is_free = self._pool.get_idle_size()
+        acquire = self._pool.acquire() if is_free else self._waiting.acquire(self._pool, self._timeout_s)
+        self._connection = await acquire
         return self._connection
 
     async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
@@ -190,7 +231,21 @@ def _session_settings(url: DatabaseUrl, settings: Settings) -> dict[str, str]:
     return server_settings
 
 
-async def _learn_array_types(connection: asyncpg.Connection) -> None:
+def _preparing(url: DatabaseUrl, tracer: Tracer | None) -> Callable[[Connection], Awaitable[None]] | None:
+    """Return what is done with each new connection before its first use, if anything is."""
+    if tracer is None:
+        return None if url.is_transaction_pooler else _learn_array_types
+    spans = StatementSpans(tracer)
+
+    async def prepare(connection: Connection) -> None:
+        if not url.is_transaction_pooler:
+            await _learn_array_types(connection)
+        connection.add_query_logger(spans.record)
+
+    return prepare
+
+
+async def _learn_array_types(connection: Connection) -> None:
     """Let asyncpg ask for the array types our statements take now, not in the middle of the first of them."""
     await connection.prepare(
         "SELECT $1::uuid[], $2::int[], $3::bigint[], $4::float8[], $5::interval[], $6::timestamptz[]"

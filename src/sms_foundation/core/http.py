@@ -8,6 +8,7 @@ Built on aiohttp rather than httpx: 0.09 ms of CPU per call instead of 1.8 (0.3 
 concurrent GETs over uvloop. httpx would also log every URL, phone numbers included, at INFO.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,12 +19,16 @@ import aiohttp
 from yarl import URL
 
 from sms_foundation import __version__
+from sms_foundation.core.saturation import Use
+from sms_foundation.core.tracing.context import trace
+from sms_foundation.core.tracing.tracer import SpanKind, Tracer, span
 
 USER_AGENT: Final = f"sms-foundation/{__version__}"
 
 # Shorter than servers keep idle connections (uvicorn 5 s, most providers a minute): a call on one that is being closed
 # just then may have been received or not, and nobody could say.
 _KEEP_ALIVE_S: Final = 4.0
+_FIRST_ERROR: Final = 400
 
 
 class HttpFailure(StrEnum):
@@ -66,9 +71,27 @@ class HttpResponse:
 class HttpClient:
     """One pool of connections; made by `create_http_client`, one per remote, and closed by whoever made it."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, max_response_bytes: int) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        max_connections: int,
+        max_response_bytes: int,
+        tracer: Tracer | None = None,
+        tells_trace: bool = False,
+    ) -> None:
         self._session = session
+        self._tracer = tracer
+        self._tells_trace = tells_trace or tracer is not None
+        self._max_connections = max_connections
         self._max_response_bytes = max_response_bytes
+        self._under_way = 0
+        self._errors = Counter({reason.value: 0 for reason in HttpFailure})
+
+    def use(self) -> Use:
+        """Tell how full the pool is; a call under way has a connection, opens one, or waits for one."""
+        waiting = max(self._under_way - self._max_connections, 0)
+        return Use(self._max_connections, self._under_way - waiting, waiting, self._errors)
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
@@ -80,6 +103,38 @@ class HttpClient:
 
         Raises RequestNotSentError or NoResponseError.
         """
+        self._under_way += 1
+        try:
+            if self._tracer is not None:
+                return await self._call_as_span(self._tracer, method, url, headers, body)
+            return await self._call(method, url, headers, body)
+        except HttpCallError as error:
+            self._errors[error.reason.value] += 1
+            raise
+        finally:
+            self._under_way -= 1
+
+    async def _call_as_span(
+        self, tracer: Tracer, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None
+    ) -> HttpResponse:
+        # Of the URL nothing but the host: in paths and queries there are phone numbers and account ids.
+        attributes = {"http.request.method": method, "server.address": _host(url)}
+        with span(tracer, method, SpanKind.CLIENT, attributes, parent=trace.get()) as current:
+            try:
+                response = await self._call(method, url, headers, body)
+            except HttpCallError as error:
+                current.fail(error.reason.value)
+                raise
+            current.set({"http.response.status_code": response.status})
+            if response.status >= _FIRST_ERROR:
+                current.fail(str(response.status))
+            return response
+
+    async def _call(self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None) -> HttpResponse:
+        if self._tells_trace and (context := trace.get()) is not None:
+            headers = {**(headers or {}), "traceparent": context.traceparent}
+            if context.state:
+                headers["tracestate"] = context.state
         try:
             async with self._session.request(
                 method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
@@ -129,12 +184,15 @@ def create_http_client(
     max_connections: int = 64,
     max_response_bytes: int = 1024 * 1024,
     user_agent: str = USER_AGENT,
+    tracer: Tracer | None = None,
+    tells_trace: bool = False,
 ) -> HttpClient:
     """Make a client for one remote; needs a running event loop.
 
     `read_timeout_s` is the longest silence while waiting for the response or between two pieces of it. A whole call
     ends after `pool_timeout_s + connect_timeout_s + 2 * read_timeout_s`, so that a remote that drips cannot hold it.
-    Proxies, cookies and credentials from the environment (`HTTP_PROXY`, `.netrc`) are not used.
+    Proxies, cookies and credentials from the environment (`HTTP_PROXY`, `.netrc`) are not used. `tracer` makes each
+    call a span. `tells_trace`: the remote gets a `traceparent` also without, because its logs are ours to read too.
     """
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=_KEEP_ALIVE_S),
@@ -150,7 +208,20 @@ def create_http_client(
         middlewares=(_send_once,),
         trust_env=False,
     )
-    return HttpClient(session, max_response_bytes=max_response_bytes)
+    return HttpClient(
+        session,
+        max_connections=max_connections,
+        max_response_bytes=max_response_bytes,
+        tracer=tracer,
+        tells_trace=tells_trace,
+    )
+
+
+def _host(url: str) -> str:
+    try:
+        return URL(url, encoded=True).host or ""
+    except ValueError:
+        return ""
 
 
 async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

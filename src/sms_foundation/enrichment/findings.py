@@ -5,7 +5,7 @@ taken in one order everywhere: work rows and messages by id, conversations by ph
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +17,8 @@ from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import utc_now
 from sms_foundation.core.db import Connection, Database, is_outage, retry_races
 from sms_foundation.core.phone import mask
+from sms_foundation.core.saturation import Use
+from sms_foundation.core.tracing.context import Origin, within
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import NewWork, Work
 from sms_foundation.enrichment.jobs import TELL_LANGUAGE
@@ -83,12 +85,21 @@ class FindingStore:
         self._tells_profiles = tells_profiles
         self._on_work = on_work
         self._batcher: Batcher[Finding, None] = Batcher(
-            self._write, is_item_to_blame=lambda error: not is_outage(error), max_items=32, linger_s=_LINGER_S
+            self._write,
+            is_item_to_blame=lambda error: not is_outage(error),
+            max_items=32,
+            linger_s=_LINGER_S,
+            tracer=database.tracer,
+            name="findings",
         )
 
     async def save(self, finding: Finding) -> None:
         """Return after the commit of `finding` and, when it is final, of the end of its work. Idempotent."""
         await self._batcher.submit(finding)
+
+    def use(self) -> Use:
+        """Tell how many findings wait to be saved."""
+        return self._batcher.use()
 
     async def close(self) -> None:
         """Wait until everything submitted is committed or refused."""
@@ -136,18 +147,30 @@ class FindingStore:
         changed: list[ConversationFacts] = []
         for id_, conversation in linked.items():
             # The tenant's language comes first: a first text that is less certain does not replace it.
-            decided = _decide_language(_reuse_tenant_language(conversation, tenants), by_conversation[id_])
+            with within(by_conversation[id_][0].work.cause):
+                decided = _decide_language(_reuse_tenant_language(conversation, tenants), by_conversation[id_])
             if decided.tenant_id is not None:
                 tenants_after[decided.tenant_id] = _weigh_tenant(
                     tenants_after[decided.tenant_id], by_conversation[id_], heard_before.get(id_, NO_EVIDENCE)
                 )
             changed.append(decided)
-        changed = [_reuse_tenant_language(each, tenants_after) for each in changed]
+        for index, each in enumerate(changed):
+            with within(by_conversation[each.id][0].work.cause):
+                changed[index] = _reuse_tenant_language(each, tenants_after)
         await facts.save_conversations(connection, [each for each in changed if each != known[each.id]])
-        return await self._save_tenants(connection, tenants, tenants_after)
+        causes = {
+            linked[finding.conversation_id].tenant_id: finding.work.cause
+            for finding in batch
+            if finding.conversation_id in linked
+        }
+        return await self._save_tenants(connection, tenants, tenants_after, causes)
 
     async def _save_tenants(
-        self, connection: Connection, before: dict[str, Tenant], after: dict[str, Tenant]
+        self,
+        connection: Connection,
+        before: dict[str, Tenant],
+        after: dict[str, Tenant],
+        causes: Mapping[str | None, Origin],
     ) -> list[NewWork]:
         changed = [tenant for tenant_id, tenant in after.items() if tenant != before[tenant_id]]
         if changed:
@@ -160,7 +183,12 @@ class FindingStore:
                 confidence=tenant.language_confidence,
             )
         work = [
-            NewWork(TELL_LANGUAGE, tenant.id, unique_key=f"{TELL_LANGUAGE}:{tenant.id}")
+            NewWork(
+                TELL_LANGUAGE,
+                tenant.id,
+                unique_key=f"{TELL_LANGUAGE}:{tenant.id}",
+                cause=causes.get(tenant.tenant_id),
+            )
             for tenant in after.values()
             if self._tells_profiles and wants_telling(tenant)
         ]
@@ -206,7 +234,8 @@ def _decide_language(conversation: ConversationFacts, found: Iterable[Finding]) 
         if finding.message is None or finding.language is None:
             continue
         decision = weigh(known, Evidence(finding.confidence, finding.message.conversation_seq, finding.language))
-        _log_decision(conversation, decision, finding)
+        with within(finding.work.cause):
+            _log_decision(conversation, decision, finding)
         known = decision.evidence
     return replace(conversation, language=known.language, language_confidence=known.confidence, language_seq=known.seq)
 

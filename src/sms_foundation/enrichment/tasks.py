@@ -9,6 +9,7 @@ from sms_foundation.core.clock import utc_now
 from sms_foundation.core.db import Database, is_outage
 from sms_foundation.core.ids import NIL
 from sms_foundation.core.phone import is_phone_number
+from sms_foundation.core.saturation import Use
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import NewWork, Work
 from sms_foundation.core.work.runner import Again, Done, Outcome, Retry, Settled
@@ -51,7 +52,12 @@ class Enrichment:
         self._findings = findings
         self._reconcile_every = reconcile_every
         self._loader: Batcher[UUID, ReceivedMessage | None] = Batcher(
-            self._load, is_item_to_blame=lambda error: not is_outage(error), max_items=32, linger_s=0.01
+            self._load,
+            is_item_to_blame=lambda error: not is_outage(error),
+            max_items=32,
+            linger_s=0.01,
+            tracer=database.tracer,
+            name="enrichment_loads",
         )
 
     async def enrich_message(self, work: Work) -> Outcome:
@@ -119,6 +125,10 @@ class Enrichment:
             return Again(self._reconcile_every)
         await enqueue_lookups(self._database, active_within=RECONCILE_ACTIVE_WITHIN)
         return Again(self._reconcile_every)
+
+    def use(self) -> Use:
+        """Tell how many messages wait to be read."""
+        return self._loader.use()
 
     async def close(self) -> None:
         """Wait for findings being written."""

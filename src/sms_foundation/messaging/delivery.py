@@ -13,11 +13,15 @@ from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import monotonic, utc_now
 from sms_foundation.core.db import Connection, Database, is_outage, retry_races
 from sms_foundation.core.ids import new_id
+from sms_foundation.core.saturation import Use
+from sms_foundation.core.tracing.context import Origin, origin
 from sms_foundation.messaging.jobs import RECEIPT_UNMATCHED
 from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, RECEIPTS_STORED, STORE_SECONDS
 from sms_foundation.messaging.opt_outs import is_opt_out, record_opt_outs
+from sms_foundation.messaging.receipt_spans import record_applied
 from sms_foundation.messaging.references import message_of
 from sms_foundation.messaging.states import FINAL, next_status, sql_leads_further
+from sms_foundation.messaging.tombstones import sql_is_erased
 from sms_foundation.providers.base import MessageStatus, StatusReport, parse_status
 
 _MAX_BATCH = 32
@@ -49,12 +53,13 @@ WITH report AS MATERIALIZED (
                (SELECT m.id FROM sms_messages AS m
                 WHERE m.id = r.referred_id AND m.provider = r.provider AND m.provider_message_id IS NULL)) AS found_id
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                $9::timestamptz[], $11::uuid[], $12::bigint[], $13::text[])
+                $9::timestamptz[], $11::uuid[], $12::bigint[], $13::text[], $14::text[], $15::text[])
         AS r(id, provider, provider_message_id, event_status, status, error_code, error_message, raw, received_at,
-             referred_id, price_micros, price_currency)
+             referred_id, price_micros, price_currency, trace_context, request_id)
 ), target AS MATERIALIZED (
     SELECT m.id, r.id AS event_id, r.provider_message_id, r.status, r.error_code, r.error_message, r.received_at,
-           r.price_micros, r.price_currency, r.status IN ({_sql_list(FINAL)}) AS is_final
+           r.price_micros, r.price_currency, r.status IN ({_sql_list(FINAL)}) AS is_final,
+           {sql_is_erased("m")} AS is_erased
     FROM sms_messages AS m JOIN report AS r ON r.found_id = m.id
     WHERE m.provider_message_id IS NULL OR m.provider_message_id = r.provider_message_id
     ORDER BY m.id
@@ -66,7 +71,8 @@ WITH report AS MATERIALIZED (
         sent_at = CASE WHEN m.direction = 'outbound' THEN coalesce(m.sent_at, t.received_at) END,
         ended_at = CASE WHEN t.is_final THEN coalesce(m.ended_at, t.received_at) ELSE m.ended_at END,
         poll_at = CASE WHEN t.is_final THEN NULL ELSE m.poll_at END,
-        error_code = coalesce(m.error_code, t.error_code), error_message = coalesce(m.error_message, t.error_message),
+        error_code = coalesce(m.error_code, t.error_code),
+        error_message = CASE WHEN NOT t.is_erased THEN coalesce(m.error_message, t.error_message) END,
         price_micros = coalesce(t.price_micros, m.price_micros),
         price_currency = coalesce(t.price_currency, m.price_currency), updated_at = now()
     FROM target AS t
@@ -83,15 +89,23 @@ WITH report AS MATERIALIZED (
         (id, message_id, provider, provider_message_id, event_status, error_code, error_message, raw_webhook_data,
          created_at)
     SELECT r.id, coalesce(t.id, (SELECT m.id FROM sms_messages AS m WHERE m.id = r.referred_id)), r.provider,
-           r.provider_message_id, r.event_status, r.error_code, r.error_message, r.raw::jsonb, r.received_at
+           r.provider_message_id, r.event_status, r.error_code, CASE WHEN NOT person.is_erased THEN r.error_message END,
+           CASE WHEN NOT person.is_erased THEN r.raw::jsonb END, r.received_at
     FROM report AS r LEFT JOIN target AS t ON t.event_id = r.id
+        -- A late report must not bring somebody back who was erased.
+        CROSS JOIN LATERAL (SELECT coalesce(
+            t.is_erased, (SELECT {sql_is_erased("m")} FROM sms_messages AS m WHERE m.id = r.referred_id), false
+        ) AS is_erased) AS person
     ON CONFLICT (provider, provider_message_id, event_status, error_code) WHERE provider_message_id IS NOT NULL
         DO NOTHING
     RETURNING id, message_id
 ), follow_up AS (
     -- The message may be committed by somebody else this very moment: look again soon.
-    INSERT INTO work (kind, ref_id, run_at)
-    SELECT $10, event.id, now() + interval '1 second' FROM event WHERE event.message_id IS NULL
+    INSERT INTO work (kind, ref_id, run_at, trace_context, request_id)
+    SELECT $10, event.id, now() + interval '1 second', r.trace_context, r.request_id
+    FROM event
+        CROSS JOIN LATERAL (SELECT trace_context, request_id FROM report WHERE report.id = event.id OFFSET 0) AS r
+    WHERE event.message_id IS NULL
 )
 SELECT event.id, event.message_id, moved.is_applied, moved.delivered_after_s
 FROM event LEFT JOIN moved ON moved.id = event.message_id
@@ -136,12 +150,14 @@ class ReceiptStore:
         """`on_delivered(provider, seconds)` is told how long after its sending a message reached the phone."""
         self._database = database
         self._on_delivered = on_delivered
-        self._batcher: Batcher[StatusReport, ReceiptOutcome] = Batcher(
+        self._batcher: Batcher[tuple[StatusReport, Origin], ReceiptOutcome] = Batcher(
             self._write,
             is_item_to_blame=lambda error: not is_outage(error),
             max_items=_MAX_BATCH,
             timeout_s=timeout_s,
             on_written=_batch_size.observe,
+            tracer=database.tracer,
+            name="receipts",
         )
 
     async def apply(self, report: StatusReport) -> ReceiptOutcome:
@@ -150,16 +166,24 @@ class ReceiptStore:
         Idempotent on (provider, provider_message_id, event_status, error_code). Raises like `MessageStore.store`.
         """
         started = monotonic()
-        outcome = await self._batcher.submit(report)
+        outcome = await self._batcher.submit((report, origin()))
         _store_seconds.observe(monotonic() - started)
         _counter(report.provider, outcome.value).inc()
+        if outcome in (ReceiptOutcome.APPLIED, ReceiptOutcome.LATE):
+            await record_applied(self._database, report, outcome.value)
         return outcome
+
+    def use(self) -> Use:
+        """Tell how many reports wait to be stored."""
+        return self._batcher.use()
 
     async def close(self) -> None:
         """Wait until everything submitted is committed or refused."""
         await self._batcher.close()
 
-    async def _write(self, batch: Sequence[StatusReport]) -> list[ReceiptOutcome]:
+    async def _write(self, arrived: Sequence[tuple[StatusReport, Origin]]) -> list[ReceiptOutcome]:
+        batch = [report for report, _ in arrived]
+        causes = [cause for _, cause in arrived]
         outcomes: list[ReceiptOutcome] = [ReceiptOutcome.DUPLICATE] * len(batch)
         rounds = _rounds(batch)
         delivered: list[tuple[str, float]] = []
@@ -169,7 +193,7 @@ class ReceiptStore:
             async with self._database.connection() if is_one_statement else self._database.transaction() as connection:
                 delivered.clear()
                 for positions in rounds:
-                    await _apply_round(connection, batch, positions, outcomes, delivered)
+                    await _apply_round(connection, batch, causes, positions, outcomes, delivered)
                 await record_opt_outs(connection, [report for report in batch if is_opt_out(report)])
 
         await retry_races(attempt)
@@ -195,6 +219,7 @@ def _rounds(batch: Sequence[StatusReport]) -> list[list[int]]:
 async def _apply_round(
     connection: Connection,
     batch: Sequence[StatusReport],
+    causes: Sequence[Origin],
     positions: Sequence[int],
     outcomes: list[ReceiptOutcome],
     delivered: list[tuple[str, float]],
@@ -217,6 +242,8 @@ async def _apply_round(
         [message_of(report.reference) for report in reports],
         [report.price.micros if report.price else None for report in reports],
         [report.price.currency if report.price else None for report in reports],
+        [causes[position].trace_context for position in positions],
+        [causes[position].request_id for position in positions],
     )
     kept = {row[0]: (row[1], row[2], row[3]) for row in rows}
     for position, event_id in zip(positions, ids, strict=True):

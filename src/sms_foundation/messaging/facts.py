@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sms_foundation.core.db import Connection
+from sms_foundation.messaging.tombstones import sql_has_person
 
 _LOAD_MESSAGES = """
 SELECT m.id, m.conversation_id, m.conversation_seq, c.phone_number_canonical, m.from_number, m.message_content,
@@ -23,11 +24,13 @@ FROM unnest($1::uuid[], $2::text[], $3::float8[]) AS f(id, language, confidence)
 WHERE m.id = f.id
 """
 
-_LOCK_CONVERSATIONS = """
+# Of somebody who was erased nothing is found out any more.
+_LOCK_CONVERSATIONS = f"""
 SELECT id, phone_number_canonical, phone_number_original, tenant_id, tenant_lookup_status, language_detected,
        language_confidence::float8, language_seq, last_message_at
-FROM sms_conversations WHERE id = ANY($1) ORDER BY phone_number_canonical FOR NO KEY UPDATE
-"""
+FROM sms_conversations AS c WHERE id = ANY($1) AND {sql_has_person("c")}
+ORDER BY phone_number_canonical FOR NO KEY UPDATE
+"""  # noqa: S608  # put together from constants only
 
 _LOAD_LANGUAGE_TIMES = """
 SELECT c.id, m.created_at
@@ -119,7 +122,10 @@ async def save_message_languages(connection: Connection, languages: Mapping[UUID
 
 
 async def lock_conversations(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, ConversationFacts]:
-    """Return the conversations by id, locked until the transaction ends, in the order in which everyone locks them."""
+    """Return the conversations by id, locked until the transaction ends, in the order in which everyone locks them.
+
+    Those of somebody who was erased are not among them.
+    """
     return {row[0]: ConversationFacts(*row) for row in await connection.fetch(_LOCK_CONVERSATIONS, ids)}
 
 

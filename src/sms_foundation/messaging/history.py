@@ -20,7 +20,7 @@ _MESSAGE = {
     name: f"m.{name}"
     for name in (
         "conversation_seq direction from_number to_number message_content provider provider_message_id delivery_status "
-        "error_code error_message num_segments is_test"
+        "error_code error_message num_segments is_test request_id"
     ).split()
 } | {
     "message_id": "m.id",
@@ -28,6 +28,7 @@ _MESSAGE = {
     "message_language": "m.language_detected",
     "message_language_confidence": "m.language_confidence::float8",
     "message_created_at": "m.created_at",
+    "trace_id": "substr(m.trace_context, 4, 32)",
 }
 
 

@@ -17,6 +17,8 @@ from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import monotonic, utc_now
 from sms_foundation.core.db import Database, is_outage, retry_races
 from sms_foundation.core.ids import new_id
+from sms_foundation.core.saturation import Use
+from sms_foundation.core.tracing.context import Origin, origin
 from sms_foundation.core.work.queue import Work
 from sms_foundation.messaging.jobs import MESSAGE_RECEIVED, RECEIPT_UNMATCHED
 from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, MESSAGES_STORED, STORE_SECONDS
@@ -34,9 +36,9 @@ _counter = cache(MESSAGES_STORED.labels)
 _STORE = """
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                         $9::text[], $10::int[], $11::text[], $12::timestamptz[])
+                         $9::text[], $10::int[], $11::text[], $12::timestamptz[], $18::text[], $19::text[])
         WITH ORDINALITY AS t(id, conversation_id, phone, provider, provider_message_id, sender, recipient, content,
-                             media, num_segments, raw, received_at, position)
+                             media, num_segments, raw, received_at, trace_context, request_id, position)
 ), fresh AS MATERIALIZED (
     SELECT i.*, row_number() OVER by_phone AS nth, count(*) OVER by_phone AS n,
            max(received_at) OVER by_phone AS last_received_at
@@ -56,24 +58,26 @@ WITH input AS MATERIALIZED (
 ), message AS (
     INSERT INTO sms_messages
         (id, conversation_id, conversation_seq, direction, provider, provider_message_id, from_number, to_number,
-         message_content, media, num_segments, delivery_status, raw_webhook_data, created_at, updated_at)
+         message_content, media, num_segments, delivery_status, raw_webhook_data, created_at, updated_at,
+         trace_context, request_id)
     SELECT f.id, c.id, c.message_count - f.n + f.nth, 'inbound', f.provider, f.provider_message_id, f.sender,
            f.recipient, f.content, f.media::jsonb, f.num_segments, 'received', f.raw::jsonb, f.received_at,
-           f.received_at
+           f.received_at, f.trace_context, f.request_id
     FROM fresh AS f
         -- OFFSET 0 keeps the wide rows in the outer loop of the join: walking through them again for every row is a
         -- fifth of the whole statement.
         CROSS JOIN LATERAL (SELECT id, message_count FROM conversation WHERE phone = f.phone OFFSET 0) AS c
-    RETURNING id
+    RETURNING id, trace_context, request_id
 ), follow_up AS (
-    INSERT INTO work (kind, ref_id, state, attempts, lease_token, lease_until)
-    SELECT $13, id, 'leased', 1, $14::uuid, now() + $15::interval FROM message WHERE id = ANY($16::uuid[])
+    INSERT INTO work (kind, ref_id, state, attempts, lease_token, lease_until, trace_context, request_id)
+    SELECT $13, id, 'leased', 1, $14::uuid, now() + $15::interval, trace_context, request_id
+    FROM message WHERE id = ANY($16::uuid[])
     UNION ALL
-    SELECT $13, id, 'due', 0, NULL, NULL FROM message WHERE NOT id = ANY($16::uuid[])
+    SELECT $13, id, 'due', 0, NULL, NULL, trace_context, request_id FROM message WHERE NOT id = ANY($16::uuid[])
     RETURNING id, ref_id
 ), early_receipts AS (
-    INSERT INTO work (kind, ref_id)
-    SELECT $17, e.id
+    INSERT INTO work (kind, ref_id, trace_context, request_id)
+    SELECT $17, e.id, f.trace_context, f.request_id
     FROM fresh AS f
         -- OFFSET 0 makes it a probe for each message: a join would walk through the index of all events. IS TRUE keeps
         -- the index on message_id out of it, which would find all that are not matched.
@@ -106,7 +110,7 @@ class _Arrival:
     sms: InboundSms
     phone: str
     received_at: datetime
-    started: float
+    cause: Origin
 
 
 class MessageStore:
@@ -131,6 +135,8 @@ class MessageStore:
             max_items=_MAX_BATCH,
             timeout_s=timeout_s,
             on_written=_batch_size.observe,
+            tracer=database.tracer,
+            name="inbound",
         )
 
     async def store(self, sms: InboundSms, *, phone: str) -> Stored:
@@ -140,10 +146,14 @@ class MessageStore:
         outage (`core.db.is_outage`), or what PostgreSQL has against this one message.
         """
         started = monotonic()
-        result = await self._batcher.submit(_Arrival(sms, phone, utc_now(), started))
+        result = await self._batcher.submit(_Arrival(sms, phone, utc_now(), origin()))
         _store_seconds.observe(monotonic() - started)
         _counter(sms.provider, "duplicate" if result.is_duplicate else "stored").inc()
         return result
+
+    def use(self) -> Use:
+        """Tell how many texts wait to be stored."""
+        return self._batcher.use()
 
     async def close(self) -> None:
         """Wait until everything submitted is committed or refused."""
@@ -167,7 +177,9 @@ class MessageStore:
         results: dict[int, Stored] = {}
         for index, (message_id, arrival) in enumerate(zip(ids, arrivals, strict=True)):
             if message_id in work_ids:
-                work = Work(work_ids[message_id], MESSAGE_RECEIVED, message_id, 1, self._lease_token)
+                work = Work(
+                    work_ids[message_id], MESSAGE_RECEIVED, message_id, 1, self._lease_token, cause=arrival.cause
+                )
                 results[id(arrival)] = Stored(message_id, work if index < leased else None)
         return [results.get(id(arrival), _DUPLICATE) for arrival in batch]
 
@@ -191,4 +203,6 @@ class MessageStore:
             self._lease,
             ids[:leased],
             RECEIPT_UNMATCHED,
+            [arrival.cause.trace_context for arrival in arrivals],
+            [arrival.cause.request_id for arrival in arrivals],
         ]

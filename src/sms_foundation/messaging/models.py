@@ -122,6 +122,8 @@ sms_messages = Table(
     Column("poll_at", DateTime(timezone=True), comment="ask the provider then, unless it has reported an end before"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("trace_context", Text, comment="traceparent of the request that brought it"),
+    Column("request_id", Text, comment="X-Request-ID of that request"),
     # Exactly once: the provider's id is the message's identity. The id comes first, so it can be looked up alone.
     UniqueConstraint("provider_message_id", "provider"),
     # History pages, by cursor or by offset, cost the same at any depth.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sms_foundation.core.db import Connection
+from sms_foundation.messaging.tombstones import sql_has_person
 from sms_foundation.providers.base import StatusReport
 from sms_foundation.providers.errors import ErrorKind
 
@@ -16,13 +17,14 @@ from sms_foundation.providers.errors import ErrorKind
 STOP_WORDS = frozenset("STOP UNSUBSCRIBE END QUIT STOPALL REVOKE OPTOUT CANCEL".split())
 START_WORDS = frozenset("START UNSTOP YES".split())
 
-_RECORD_OF_MESSAGES = """
+_RECORD_OF_MESSAGES = f"""
 INSERT INTO sms_opt_outs (phone_number_canonical, sender, source, provider)
 SELECT DISTINCT c.phone_number_canonical, coalesce(m.from_number, ''), 'provider', m.provider
 FROM sms_messages AS m JOIN sms_conversations AS c ON c.id = m.conversation_id
 WHERE m.id = ANY($1) AND NOT m.is_test  -- where nobody was asked, nobody has said anything
+  AND {sql_has_person("c")}
 ON CONFLICT DO NOTHING
-"""
+"""  # noqa: S608  # put together from constants only
 _MESSAGES_OF_REPORTS = """
 SELECT m.id FROM unnest($1::text[], $2::text[]) AS r(provider, provider_message_id)
 JOIN sms_messages AS m USING (provider, provider_message_id)

@@ -255,6 +255,8 @@ def _message(row: asyncpg.Record) -> dict[str, Any]:
         "language_confidence": row["message_language_confidence"],
         "created_at": created_at,
         "timestamp": created_at,
+        "request_id": row["request_id"],
+        "trace_id": row["trace_id"],
     }
 
 

@@ -19,6 +19,10 @@ HIDDEN = (
     "true without `messages:read_content`: texts, media, raw payloads and the provider's words are left out, and of "
     "phone numbers all but the last four digits (`***0123`)"
 )
+X_REQUEST_ID = "X-Request-ID of the request that brought it, as in every log line about it; null: none is known"
+TRACE_ID = "The trace it belongs to (W3C, 32 hexadecimal digits), as in every log line about it; null: none is known"
+REQUEST_ID_EXAMPLE = "019aa0b1-7c4d-7e5f-8a9b-123456789012"
+TRACE_ID_EXAMPLE = "4bf92f3577b34da6a3ce929d0e0e4736"
 IS_TEST = "Asked for with a test key: the simulated provider has it, nobody gets it"
 
 
@@ -63,6 +67,8 @@ class MessageSummary(BaseModel):
     )
     created_at: datetime = Field(description="When it was received or accepted, UTC")
     timestamp: datetime = Field(description="Same as `created_at`")
+    request_id: str | None = Field(description=X_REQUEST_ID, examples=[REQUEST_ID_EXAMPLE])
+    trace_id: str | None = Field(description=TRACE_ID, examples=[TRACE_ID_EXAMPLE])
 
 
 class ConversationSummary(BaseModel):

@@ -13,7 +13,8 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from sms_foundation.core.http import create_http_client
+from sms_foundation.core.http import HttpClient, create_http_client
+from sms_foundation.core.tracing.tracer import Tracer
 from sms_foundation.providers.base import Provider
 from sms_foundation.providers.generic.adapter import GenericConfig, GenericProvider
 from sms_foundation.providers.messagebird.adapter import MessageBirdConfig, MessageBirdProvider
@@ -69,19 +70,23 @@ def parse_provider_configs(text: str, *, variables: Mapping[str, str]) -> tuple[
     return tuple(configs)
 
 
-def open_provider(config: AnyProviderConfig, *, base_urls: Sequence[str]) -> Provider:
-    """Open a configured provider with a pool of connections of its own; whoever opens it closes it.
-
-    `base_urls` are our public ones: the first is where the provider reports to, in signatures all are accepted. Needs a
-    running event loop.
-    """
-    http = create_http_client(
+def open_connections(config: AnyProviderConfig, *, tracer: Tracer | None = None) -> HttpClient:
+    """Make the pool of connections to one provider; needs a running event loop, and whoever makes it closes it."""
+    return create_http_client(
         connect_timeout_s=config.connect_timeout_s,
         pool_timeout_s=config.connect_timeout_s,
         read_timeout_s=config.read_timeout_s,
         max_connections=config.max_connections,
         max_response_bytes=_LARGEST_RESPONSE_BYTES,
+        tracer=tracer,
     )
+
+
+def open_provider(config: AnyProviderConfig, http: HttpClient, *, base_urls: Sequence[str]) -> Provider:
+    """Open a configured provider on connections of its own, which it closes; whoever opens it closes it.
+
+    `base_urls` are our public ones: the first is where the provider reports to, in signatures all are accepted.
+    """
     return _PROVIDERS[config.kind](config, http, base_urls=base_urls)
 
 

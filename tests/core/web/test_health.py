@@ -1,6 +1,12 @@
 """What the service says about itself, with the database there, away, silent and behind."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from unittest.mock import ANY
 from uuid import UUID
 
 import pytest
@@ -32,6 +38,33 @@ async def gate(database_url: DatabaseUrl) -> AsyncIterator[TcpGate]:
         yield gate
 
 
+@pytest.fixture
+async def silent_port() -> AsyncIterator[int]:
+    """The port of somebody who takes every connection and never says a word."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """The port of somebody who does not even take connections: as many as fit wait already."""
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        yield deaf.getsockname()[1]
+
+
 async def answer(service: Service, path: str) -> tuple[int, dict[str, object]]:
     response = await service.client.get(path)
     assert response.headers["content-type"] == "application/json"
@@ -57,11 +90,15 @@ class TestHealth:
             "twilio": "ok",
             "providers": "ok",
             "collections_monitor": "not_configured",
+            "redis": "not_configured",
             "work": "ok",
         }
         assert all(each["latency_ms"] >= 0 for each in dependencies.values())
         assert dependencies["twilio"]["credentials"] == "simulator"
         assert dependencies["work"].keys() >= {"due", "oldest_due_s", "dead"}
+        assert dependencies["work"]["runs_here"] is True
+        assert dependencies["database"]["pool"] == {"limit": 6, "in_use": ANY, "waiting": ANY}
+        assert dependencies["providers"]["providers"].keys() == {"twilio", "messagebird", "vonage", "telnyx"}
 
     async def test_provider_in_trouble_is_named_and_no_reason_to_restart(
         self, service: Service, database: Database
@@ -77,8 +114,15 @@ class TestHealth:
         await eventually(is_seen, "the open circuit is seen")
         status, body = await answer(service, "/health")
         assert (status, body["ok"]) == (200, True)
-        assert body["dependencies"]["providers"]["providers"]["vonage"] == "in_trouble"  # type: ignore[index]
-        assert body["dependencies"]["providers"]["providers"]["twilio"] == "available"  # type: ignore[index]
+        providers = body["dependencies"]["providers"]["providers"]  # type: ignore[index]
+        assert (providers["vonage"]["state"], providers["vonage"]["circuit"]) == ("in_trouble", "open")
+        assert datetime.fromisoformat(providers["vonage"]["circuit_until"]) > datetime.now(UTC)
+        assert providers["twilio"] == {
+            "state": "available",
+            "circuit": "closed",
+            "consecutive_failures": 0,
+            "weight_percent": 100,
+        }
 
     async def test_dead_and_old_work_is_a_reason_to_look(self, service: Service, database: Database) -> None:
         async with database.transaction() as connection:
@@ -108,7 +152,90 @@ class TestHealth:
             assert "pw-of-the-database" not in str(body)
 
 
+class TestHealthOfWhatHangs:
+    """Nobody is waited for longer than a little, and all of them side by side."""
+
+    async def test_all_that_hangs_is_shown_by_one_answer(
+        self, gate: TcpGate, database: Database, silent_port: int, deaf_port: int
+    ) -> None:
+        await gate.open()
+        settings = make_settings(
+            auto_migrate=False,
+            database_command_timeout_s=60,
+            redis_url=f"redis://127.0.0.1:{silent_port}/0",
+            monitor_api_url=f"http://127.0.0.1:{deaf_port}",
+            shutdown_timeout_s=1,
+        )
+        async with running_service(settings, parse_database_url(gate.url), database) as service:
+            await until_ready(service)
+            gate.freeze()
+            started = time.monotonic()
+            status, body = await answer(service, "/health")
+            took_ms = (time.monotonic() - started) * 1000
+            gate.thaw()
+
+            dependencies = body["dependencies"]
+            assert (status, body["ok"]) == (503, False)
+            shown = {name: (each["state"], each.get("error")) for name, each in dependencies.items()}  # type: ignore[attr-defined]
+            assert shown == {
+                "database": ("down", "TimeoutError"),
+                "twilio": ("ok", None),
+                "providers": ("down", "TimeoutError"),
+                "collections_monitor": ("degraded", "TimeoutError"),
+                "redis": ("degraded", "TimeoutError"),
+                "work": ("down", "TimeoutError"),
+            }
+            latencies = [each["latency_ms"] for each in dependencies.values()]  # type: ignore[attr-defined]
+            assert max(latencies) <= took_ms < sum(latencies)
+            assert max(latencies) < settings.database_command_timeout_s * 1000 / 2
+
+    async def test_many_who_look_do_not_use_up_what_hangs(self, gate: TcpGate, database: Database) -> None:
+        """They share one question: the pool has six connections, and nobody waits five seconds for one of them."""
+        await gate.open()
+        settings = make_settings(auto_migrate=False, database_command_timeout_s=60, shutdown_timeout_s=1)
+        async with running_service(settings, parse_database_url(gate.url), database) as service:
+            await until_ready(service)
+            gate.freeze()
+            for _ in range(2):
+                bodies = await asyncio.gather(*(answer(service, "/health") for _ in range(10)))
+            gate.thaw()
+
+            assert {body["dependencies"]["database"]["error"] for _, body in bodies} == {"TimeoutError"}  # type: ignore[index]
+            assert (await answer(service, "/health"))[0] == 200
+
+    async def test_a_monitor_that_cannot_be_reached_is_seen_before_the_first_lookup(
+        self, database_url: DatabaseUrl, database: Database
+    ) -> None:
+        settings = make_settings(monitor_api_url="http://127.0.0.1:9")  # nobody listens there
+        async with running_service(settings, database_url, database) as service:
+            status, body = await answer(service, "/health")
+
+        monitor = body["dependencies"]["collections_monitor"]  # type: ignore[index]
+        assert (status, monitor["state"], monitor["last_lookup"]) == (200, "degraded", "untried")
+        assert monitor["error"] == "ConnectionRefusedError"
+
+    async def test_redis_away_stops_no_text_from_coming_in(self, database_url: DatabaseUrl, database: Database) -> None:
+        settings = make_settings(redis_url="redis://:s3cr3t@127.0.0.1:9/0")
+        async with running_service(settings, database_url, database) as service:
+            status, body = await answer(service, "/health")
+
+        assert (status, body["dependencies"]["redis"]["state"]) == (200, "degraded")  # type: ignore[index]
+        assert "s3cr3t" not in str(body)
+
+
 class TestLive:
+    @pytest.mark.parametrize("name", ["work-feeder-0", "work-feeder-1"])
+    async def test_is_red_once_background_work_has_ended_by_itself(self, service: Service, name: str) -> None:
+        """Nothing here would ever begin with it again: only a new process does."""
+        loops = [each for each in asyncio.all_tasks() if each.get_name() == name]
+        loops[0].cancel()
+        await asyncio.wait(loops[:1])
+
+        reason = "background work has ended by itself"
+        assert await answer(service, "/health/live") == (503, {"ok": False, "reason": reason})
+        assert await answer(service, "/health/ready") == (503, {"ok": False, "reason": reason})
+        assert (await answer(service, "/health"))[1]["dependencies"]["work"]["error"] == reason  # type: ignore[index]
+
     async def test_is_green_whatever_the_database_does(self, gate: TcpGate, database: Database) -> None:
         async with running_service(make_settings(**IMPATIENT), parse_database_url(gate.url), database) as service:
             assert await answer(service, "/health/live") == (200, {"ok": True})

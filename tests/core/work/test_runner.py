@@ -12,6 +12,7 @@ import structlog
 
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Database, DatabaseUrl
+from sms_foundation.core.tracing.context import NOWHERE, Origin, origin, parse_traceparent, resume
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_RUNS
 from sms_foundation.core.work.queue import NewWork, Priority, Work
@@ -587,3 +588,63 @@ class TestStop:
 
     async def test_one_that_never_started_has_nothing_to_stop(self, database: Database) -> None:
         await make_runner(database, Recorder()).stop(5)
+
+
+class TestOrigin:
+    async def test_of_a_run_is_that_of_its_row_whoever_ran_before_it(self, database: Database) -> None:
+        causes = [Origin(f"00-{number:032x}-{number:016x}-01", f"req-{number}") for number in (1, 2, 3)]
+        seen: list[Origin] = []
+
+        async def look(work: Work) -> Outcome:
+            seen.append(origin())
+            return Done()
+
+        for number, cause in enumerate(causes):
+            async with database.transaction() as connection:
+                resume(cause)
+                await queue.enqueue(connection, [NewWork("send", UUID(int=number))])
+        async with running(make_runner(database, look, concurrency=1)):
+            await until_gone(database)
+
+        assert seen == causes
+
+    async def test_that_is_given_wins_over_what_is_current(self, database: Database) -> None:
+        given = Origin(f"00-{'a' * 32}-{'b' * 16}-00", "req-1")
+        resume(Origin(f"00-{'c' * 32}-{'d' * 16}-00", "req-2"))
+        await enqueue(database, [1], cause=given)
+
+        (row,) = await rows(database)
+        assert Origin(row["trace_context"], row["request_id"]) == given
+
+    async def test_survives_retries_and_delays(self, database: Database) -> None:
+        given = Origin(f"00-{'a' * 32}-{'b' * 16}-00", "req-1")
+        seen: list[Origin] = []
+        answers: list[Outcome] = [Retry("no"), Later(timedelta(0), "not yet"), Again(timedelta(0)), Done()]
+
+        async def look(work: Work) -> Outcome:
+            seen.append(origin())
+            return answers.pop(0)
+
+        await enqueue(database, [1], cause=given)
+        async with running(make_runner(database, look)) as runner:
+            while answers:
+                await make_due(database)
+                runner.wake()
+                await asyncio.sleep(0.01)
+            await until_gone(database)
+
+        assert seen == [given] * 4
+
+    async def test_without_one_each_run_has_a_trace_of_its_own_for_its_log_lines(self, database: Database) -> None:
+        seen: list[Origin] = []
+
+        async def look(work: Work) -> Outcome:
+            seen.append(origin())
+            return Done()
+
+        await enqueue(database, [1, 2], cause=NOWHERE)
+        async with running(make_runner(database, look)):
+            await until_gone(database)
+
+        assert len({parse_traceparent(each.trace_context or "") for each in seen} - {None}) == 2
+        assert [each.request_id for each in seen] == [None, None]

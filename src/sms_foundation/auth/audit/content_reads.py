@@ -18,6 +18,7 @@ from sms_foundation.core import clock
 from sms_foundation.core.batching import Batcher
 from sms_foundation.core.db import Database, is_outage
 from sms_foundation.core.ids import new_id
+from sms_foundation.core.saturation import Use
 
 AGAIN_S: Final = 300.0
 _MOST_REMEMBERED: Final = 10_000
@@ -68,6 +69,10 @@ class ContentReads:
         self._written[key] = self._monotonic()
         if len(self._written) > _MOST_REMEMBERED:
             self._written.popitem(last=False)
+
+    def use(self) -> Use:
+        """Tell how many reads wait to be noted."""
+        return self._batcher.use()
 
     async def close(self) -> None:
         """Wait for what is being written."""

@@ -41,6 +41,8 @@ class Action(StrEnum):
     NUMBER_RULE_SET = "number_rule.set"
     NUMBER_RULE_DELETE = "number_rule.delete"
     MESSAGES_READ_CONTENT = "messages.read_content"
+    PRIVACY_EXPORT = "privacy.export"
+    PRIVACY_ERASE = "privacy.erase"
 
 
 async def record(

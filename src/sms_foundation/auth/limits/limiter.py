@@ -118,6 +118,11 @@ def _number_key(recipient: str, is_test: bool) -> str:
     return f"{'test-number' if is_test else 'number'}:{bare_number(recipient)}"
 
 
+def number_key_prefixes(recipient: str) -> list[str]:
+    """Return what the keys of all limits of messages to `recipient` begin with, whatever limit they stand for."""
+    return [f"{_number_key(recipient, is_test)}:" for is_test in (False, True)]
+
+
 def _client_error(limit: Limit, wait_s: float, used_us: int) -> RateLimitedError:
     LIMITED.labels("client").inc()
     wait_whole_s = whole_seconds(wait_s)

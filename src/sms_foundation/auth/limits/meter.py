@@ -10,6 +10,7 @@ from sms_foundation.auth.metrics import UNLIMITED
 from sms_foundation.core.batching import Batcher, OverloadedError
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.rates.base import Outcome, Rates, RatesUnavailableError, Slot, Take
+from sms_foundation.core.saturation import Use
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,10 @@ class Meter:
             await self._rates.give_back(left)
         except _OUTAGES as error:
             self._note_outage(error)
+
+    def use(self) -> Use:
+        """Tell how many requests wait to be counted."""
+        return self._batcher.use()
 
     async def close(self) -> None:
         """Wait until everybody who asked has an answer."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -10,6 +11,7 @@ from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
 from sms_foundation.core.batching import OverloadedError
+from sms_foundation.core.saturation import Use
 
 T = TypeVar("T")
 
@@ -37,6 +39,11 @@ class Passwords:
         self._hashing = PasswordHash((Argon2Hasher(),))
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self._errors = Counter(full=0)
+
+    def use(self) -> Use:
+        """Tell how many are compared at the moment, and how many wait."""
+        return Use(_AT_ONCE, min(self._waiting, _AT_ONCE), max(self._waiting - _AT_ONCE, 0), self._errors)
 
     async def hash(self, password: str) -> str:
         """Return the argon2id hash of a password."""
@@ -51,6 +58,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._waiting >= _MOST_WAITING:
+            self._errors["full"] += 1
             raise OverloadedError("too many people are logging in", retry_after_s=3)
         self._waiting += 1
         try:

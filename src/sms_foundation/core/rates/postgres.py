@@ -104,6 +104,8 @@ DELETE FROM rate_cells WHERE key IN (
     SELECT key FROM rate_cells WHERE tat < clock_timestamp() - interval '1 hour' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 """
 
+_FORGET = "DELETE FROM rate_cells AS c USING unnest($1::text[]) AS p(prefix) WHERE starts_with(c.key, p.prefix)"
+
 
 @dataclass(slots=True)
 class _Runs:
@@ -208,3 +210,8 @@ class PostgresRates:
 async def forget_idle(connection: Connection) -> int:
     """Delete cells that nobody has used for an hour: having none means the same. Returns how many, 10,000 at most."""
     return rows_affected(await connection.execute(_FORGET_IDLE))
+
+
+async def forget_keys(connection: Connection, prefixes: Sequence[str]) -> int:
+    """Delete all cells whose key begins with one of `prefixes`, as if nothing had been used. Returns how many."""
+    return rows_affected(await connection.execute(_FORGET, prefixes))

@@ -3,6 +3,7 @@
 Needs the optional `redis` package, so only the composition root imports this, when REDIS_URL is set.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -14,6 +15,7 @@ from redis.exceptions import RedisError
 
 from sms_foundation.core.errors import StartupError
 from sms_foundation.core.rates.base import Asked, Outcome, RatesUnavailableError, Take, Wish, outcome_at
+from sms_foundation.core.saturation import Use
 
 # The braces keep all cells on one node of a cluster, where one script can reach them.
 _PREFIX = "{sms-rates}:"
@@ -88,6 +90,12 @@ class RedisRates:
         self._reserve_script = self._redis.register_script(_RESERVE)
         self._give_back_script = self._redis.register_script(_GIVE_BACK)
         self._read_script = self._redis.register_script(_READ)
+        self._under_way = 0
+        self._errors = Counter(failed=0)
+
+    def use(self) -> Use:
+        """Tell how many questions are under way, each on a connection of its own; nobody waits for one."""
+        return Use(self._redis.connection_pool.max_connections, self._under_way, 0, self._errors)
 
     async def reserve(self, wishes: Sequence[Wish]) -> list[Outcome]:
         """See `base.Rates`. One round trip."""
@@ -125,9 +133,13 @@ class RedisRates:
         await self._redis.aclose()
 
     async def _run(self, script: AsyncScript, keys: Sequence[str], arguments: Sequence[int]) -> list[int]:
+        self._under_way += 1
         try:
             answer = await script(keys=[_PREFIX + key for key in keys], args=arguments)
         except (RedisError, OSError) as error:
+            self._errors["failed"] += 1
             reason = f"{type(error).__name__}: {str(error)[:200]}"
             raise RatesUnavailableError(f"the Redis server that keeps rates: {reason}") from error
+        finally:
+            self._under_way -= 1
         return cast(list[int], answer)

@@ -1,9 +1,9 @@
-"""What every request gets: an id, one log line, metrics, and a 500 that tells nothing.
+"""What every request gets: an id, a place in a trace, one log line, metrics, and a 500 that tells nothing.
 
 Pure ASGI and one layer, because every webhook passes through it.
 """
 
-import re
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +11,20 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sms_foundation.core import logging
-from sms_foundation.core.ids import new_request_id
+from sms_foundation.core.errors import UnavailableError
+from sms_foundation.core.stopping import Stopping
+from sms_foundation.core.tracing import context as origins
+from sms_foundation.core.tracing.tracer import Span, Tracer
 from sms_foundation.core.web.errors import as_public_error, error_response
 from sms_foundation.core.web.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
+from sms_foundation.core.web.origin import begin_span, end_span, read_origin
 from sms_foundation.core.web.security_headers import SecurityHeaders
 
 log = structlog.get_logger("sms_foundation.http")
 
-_is_request_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+_CLOSE = (b"connection", b"close")  # the next request of this caller is for somebody else
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Asked for every few seconds by machines: logged only when somebody debugs.
+# Asked for every few seconds by machines: logged only when somebody debugs, and never traced.
 _QUIET_ROUTES = frozenset({"/health", "/health/live", "/health/ready", "/health/startup", "/metrics"})
 
 
@@ -43,10 +46,20 @@ class RequestContext:
     What is put there under `headers` joins those of the answer, whoever writes it.
     """
 
-    def __init__(self, app: ASGIApp, load: EdgeLoad, security: SecurityHeaders) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        load: EdgeLoad,
+        security: SecurityHeaders,
+        stopping: Stopping | None = None,
+        *,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._app = app
         self._load = load
         self._security = security
+        self._stopping = stopping or Stopping()
+        self._tracer = tracer
         self._children: dict[tuple[str, str, int], Callable[[float], None]] = {}
         HTTP_IN_FLIGHT.set_function(lambda: load.in_flight)
 
@@ -55,11 +68,10 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        request_id, span = self._begin(scope)
         id_header = (b"x-request-id", request_id.encode())
         fields: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, log=fields)
-        logging.request_id.set(request_id)
         status = 0
         is_answered = False
         self._load.in_flight += 1
@@ -69,6 +81,8 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = [*message.get("headers", ()), id_header, *scope["state"].get("headers", ())]
+                if self._stopping.has_begun:
+                    own.append(_CLOSE)
                 message["headers"] = self._security.join(scope["path"], own)
                 await send(message)
                 return
@@ -77,10 +91,16 @@ class RequestContext:
                 # The line is written when the answer is out; work in the background goes on after it.
                 is_answered = True
                 self._load.in_flight -= 1
-                self._record(scope, status, started, fields)
+                self._record(scope, status, started, fields, span)
 
         try:
             await self._app(scope, receive, send_with_context)
+        except asyncio.CancelledError:
+            # The server's way to say that a request has had its time. Half an answer cannot be made whole.
+            if status or not self._stopping.has_begun:
+                raise
+            too_late = UnavailableError("the service is stopping", retry_after_s=1)
+            await error_response(too_late, request_id)(scope, receive, send_with_context)
         except Exception as error:  # noqa: BLE001  # the last net: nothing reaches the server's own handler
             if not status:
                 await error_response(as_public_error(error), request_id)(scope, receive, send_with_context)
@@ -89,9 +109,20 @@ class RequestContext:
         finally:
             if not is_answered:
                 self._load.in_flight -= 1
-                self._record(scope, status or 499, started, fields)
+                self._record(scope, status or 499, started, fields, span)
 
-    def _record(self, scope: Scope, status: int, started: float, fields: dict[str, Any]) -> None:
+    def _begin(self, scope: Scope) -> tuple[str, Span | None]:
+        """Make current where the request comes from; returns its id, and its span where spans are made."""
+        request_id, caller = read_origin(scope["headers"])
+        span = None
+        if self._tracer is not None and scope["path"] not in _QUIET_ROUTES:
+            span = begin_span(self._tracer, scope, caller)
+        origins.request_id.set(request_id)
+        # Passed on as it came, unless a span of ours is between the caller and whom we call.
+        origins.trace.set(span.context if span is not None else caller or origins.new_context())
+        return request_id, span
+
+    def _record(self, scope: Scope, status: int, started: float, fields: dict[str, Any], span: Span | None) -> None:
         elapsed_s = time.perf_counter() - started
         route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
@@ -104,6 +135,8 @@ class RequestContext:
         write(
             "http.request", route=route, method=method, status=status, elapsed_ms=round(elapsed_s * 1000, 2), **fields
         )
+        if span is not None:
+            end_span(span, method=method, route=route, status=status)
 
 
 def _recorder(route: str, method: str, status: int) -> Callable[[float], None]:
@@ -114,13 +147,6 @@ def _recorder(route: str, method: str, status: int) -> Callable[[float], None]:
         observe(elapsed_s)
 
     return record
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return value.decode() if _is_request_id(value) else new_request_id()
-    return new_request_id()
 
 
 def _route(scope: Scope) -> str:

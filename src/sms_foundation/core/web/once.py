@@ -31,8 +31,8 @@ from sms_foundation.core.web.metrics import IDEMPOTENT_REQUESTS
 Change = Callable[[Connection], Awaitable[Response]]
 """Changes something within the transaction of the connection, and returns the answer."""
 
-# More than any route takes: each has read its own body, with its own limit, before.
-_MAX_BODY_BYTES = 64 * 1024 * 1024
+# Of a body that no route has a use for: all others were read before, each with a limit of its own.
+_MAX_BODY_BYTES = 64 * 1024
 _NONCE_BYTES = 12  # Source: NIST SP 800-38D, 8.2.2: random nonces of 96 bits
 _REPLAYED = (b"x-idempotent-replayed", b"true")
 

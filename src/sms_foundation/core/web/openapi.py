@@ -39,6 +39,7 @@ _REPETITIONS = {
     "409": "The same request is still running: come back after `Retry-After`",
     "422": "The Idempotency-Key was used for another request",
 }
+_TOO_LARGE = "The body is larger than anything that could be asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def document_api(
             _drop_framework_errors(schema)
             _declare_access(schema, demands)
             _declare_repetitions(schema)
+            _declare_body_limits(schema)
             schema["paths"] = {**extra_paths, **schema["paths"]}
             app.openapi_schema = schema
         return app.openapi_schema
@@ -111,6 +113,14 @@ def _declare_repetitions(schema: dict[str, Any]) -> None:
             parameters.append(_IDEMPOTENCY_KEY)
             for status, text in _REPETITIONS.items():
                 operation["responses"].setdefault(status, {"description": text, "content": _ENVELOPE})
+
+
+def _declare_body_limits(schema: dict[str, Any]) -> None:
+    """Show on every operation with a body that it can be too large."""
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "requestBody" in operation:
+                operation["responses"].setdefault("413", {"description": _TOO_LARGE, "content": _ENVELOPE})
 
 
 def _drop_framework_errors(schema: dict[str, Any]) -> None:

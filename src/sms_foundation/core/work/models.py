@@ -33,6 +33,8 @@ work = Table(
     Column("lease_until", DateTime(timezone=True), comment="after this, others may take it over"),
     Column("last_error", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("trace_context", Text, comment="traceparent of what caused it"),
+    Column("request_id", Text, comment="the request that caused it"),
     CheckConstraint("state IN ('due', 'leased', 'dead')", name="state"),
     CheckConstraint("(state = 'leased') = (lease_token IS NOT NULL AND lease_until IS NOT NULL)", name="lease"),
     # What to claim next, and when to wake up: one range per kind and priority, however much waits in the others.

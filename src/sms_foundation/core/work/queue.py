@@ -11,6 +11,7 @@ from enum import IntEnum
 from uuid import UUID
 
 from sms_foundation.core.db import Connection, rows_affected
+from sms_foundation.core.tracing.context import NOWHERE, Origin, origin
 
 
 class Priority(IntEnum):
@@ -35,7 +36,7 @@ class NewWork:
     """Work to be done: `kind` names the handler, `ref_id` what it is about.
 
     `delay` postpones it. Work with one `order_key` runs one after the other, oldest first. Of work with one
-    `unique_key` only one open row exists; enqueueing another is a no-op.
+    `unique_key` only one open row exists; enqueueing another is a no-op. `cause` is what is current unless given.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class NewWork:
     order_key: str | None = None
     unique_key: str | None = None
     priority: Priority = Priority.NORMAL
+    cause: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Work:
     priority: Priority = Priority.NORMAL
     is_ordered: bool = False
     """Others may be waiting for this one: it has an order_key."""
+    cause: Origin = NOWHERE
+    """What it was enqueued in: the run, its log lines and its calls belong to the same trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +96,10 @@ FROM (SELECT DISTINCT order_key FROM unnest($1::text[]) AS t(order_key) WHERE or
 """
 
 _ENQUEUE = """
-INSERT INTO work (kind, ref_id, run_at, order_key, unique_key, priority)
-SELECT kind, ref_id, now() + delay, order_key, unique_key, priority
-FROM unnest($1::text[], $2::uuid[], $3::interval[], $4::text[], $5::text[], $6::int[])
-     WITH ORDINALITY AS t(kind, ref_id, delay, order_key, unique_key, priority, position)
+INSERT INTO work (kind, ref_id, run_at, order_key, unique_key, priority, trace_context, request_id)
+SELECT kind, ref_id, now() + delay, order_key, unique_key, priority, trace_context, request_id
+FROM unnest($1::text[], $2::uuid[], $3::interval[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[])
+     WITH ORDINALITY AS t(kind, ref_id, delay, order_key, unique_key, priority, trace_context, request_id, position)
 ORDER BY position
 ON CONFLICT (unique_key) WHERE unique_key IS NOT NULL AND state <> 'dead' DO NOTHING
 """
@@ -128,7 +132,8 @@ UPDATE work AS w
 SET state = 'leased', attempts = attempts + 1, lease_token = $5, lease_until = now() + $6
 FROM due
 WHERE w.id = due.id
-RETURNING w.id, w.kind, w.ref_id, w.attempts, w.lease_token, w.priority, w.order_key IS NOT NULL
+RETURNING w.id, w.kind, w.ref_id, w.attempts, w.lease_token, w.priority, w.order_key IS NOT NULL, w.trace_context,
+          w.request_id
 """
 
 _FINISH = """
@@ -215,6 +220,8 @@ WHERE state = 'dead' AND ($1::bigint[] IS NULL OR id = ANY($1)) AND ($2::text IS
 
 async def enqueue(connection: Connection, work: Sequence[NewWork]) -> None:
     """Insert `work` in this order; it becomes visible when the caller's transaction commits."""
+    current = origin()
+    causes = [each.cause or current for each in work]
     order_keys = [each.order_key for each in work]
     if any(order_keys):
         await connection.execute(_LOCK_ORDER_KEYS, order_keys)
@@ -226,6 +233,8 @@ async def enqueue(connection: Connection, work: Sequence[NewWork]) -> None:
         order_keys,
         [each.unique_key for each in work],
         [each.priority for each in work],
+        [cause.trace_context for cause in causes],
+        [cause.request_id for cause in causes],
     )
 
 
@@ -245,7 +254,9 @@ async def claim(
         lease_token,
         lease,
     )
-    claimed = (Work(row[0], row[1], row[2], row[3], row[4], Priority(row[5]), row[6]) for row in rows)
+    claimed = (
+        Work(row[0], row[1], row[2], row[3], row[4], Priority(row[5]), row[6], Origin(row[7], row[8])) for row in rows
+    )
     return sorted(claimed, key=lambda each: each.id)
 
 

@@ -19,6 +19,9 @@ import structlog
 from sms_foundation.core.batching import Batcher, Write
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Database, explain_outage, is_outage
+from sms_foundation.core.saturation import Read, Use
+from sms_foundation.core.tracing.context import resume
+from sms_foundation.core.tracing.tracer import Attribute, SpanKind, span
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.metrics import WORK_RUNS, WORK_SECONDS, WORK_TAKEN_OVER
 from sms_foundation.core.work.queue import Lane, Priority, Work
@@ -73,6 +76,7 @@ class Later:
 Outcome = Done | Settled | Retry | Again | Later
 Handler = Callable[[Work], Awaitable[Outcome]]
 
+_FAILURES = frozenset({"retry", "dead", "unrecorded"})
 # Attempts that an outage can use up: after it, work is tried within about a minute, and has most of its attempts left.
 _OUTAGE_ATTEMPTS = 5
 
@@ -132,6 +136,7 @@ class WorkRunner:
         trickle_rows: int = _TRICKLE_ROWS,
     ) -> None:
         self._database = database
+        self._tracer = database.tracer
         self._handlers = handlers
         priorities = priorities or {}
         self._lanes = sorted(
@@ -161,8 +166,8 @@ class WorkRunner:
         self._gate = asyncio.Lock()
         self._next_trickle = 0.0
         self._trickle_left = 0
-        self._finisher = self._batcher(self._finish_batch)
-        self._postponer = self._batcher(self._postpone_batch)
+        self._finisher = self._batcher("work_finish", self._finish_batch)
+        self._postponer = self._batcher("work_postpone", self._postpone_batch)
         self._feeders: list[asyncio.Task[None]] = []
         self._is_full = False
         self._is_stopping = False
@@ -178,6 +183,26 @@ class WorkRunner:
     def room(self) -> int:
         """How many rows could be offered now."""
         return 0 if self._is_stopping or not self._feeders else max(self._capacity - len(self._ready), 0)
+
+    def use(self) -> Use:
+        """Tell how many of the runs at once are under way, and how many leased rows wait here for theirs."""
+        return Use(self._concurrency, len(self._running), len(self._ready))
+
+    @property
+    def queues(self) -> dict[str, Read]:
+        """What it collects to write together, by what that does to a row."""
+        return {"finish": self._finisher.use, "postpone": self._postponer.use}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it claims and runs: from `start` to `stop`, unless it has died."""
+        return bool(self._feeders) and not self._is_stopping and not self.has_died
+
+    @property
+    def has_died(self) -> bool:
+        """Whether a loop that should run until `stop` has ended before: due rows are left lying, and nothing here
+        would ever notice."""
+        return not self._is_stopping and any(feeder.done() for feeder in self._feeders)
 
     async def offer(self, work: Work) -> None:
         """Queue a row that was just written and is leased to us already.
@@ -334,6 +359,25 @@ class WorkRunner:
             await asyncio.sleep(_TRICKLE_INTERVAL_S / 10)
 
     async def _run(self, work: Work) -> Outcome:
+        # This task was begun wherever a run had ended: nothing of that is to be seen in this one.
+        parent = resume(work.cause)
+        if self._tracer is None:
+            outcome, _ = await self._handle(work)
+            return outcome
+        attributes: dict[str, Attribute] = {
+            "sms.work.kind": work.kind,
+            "sms.work.id": work.id,
+            "sms.work.attempt": work.attempts,
+        }
+        with span(self._tracer, f"work {work.kind}", SpanKind.CONSUMER, attributes, parent=parent) as current:
+            outcome, label = await self._handle(work)
+            current.set({"sms.work.outcome": label})
+            if label in _FAILURES:
+                current.fail(label)
+            return outcome
+
+    async def _handle(self, work: Work) -> tuple[Outcome, str]:
+        """Run the handler and record what became of the row, which is also said in a word."""
         started = monotonic()
         outcome: Outcome
         try:
@@ -358,7 +402,7 @@ class WorkRunner:
             label = "unrecorded"
             log.warning("work.unrecorded", kind=work.kind, work_id=work.id, error=explain_outage(error))
         WORK_RUNS.labels(work.kind, label).inc()
-        return outcome
+        return outcome, label
 
     async def _record(self, work: Work, outcome: Outcome) -> str:
         match outcome:
@@ -396,8 +440,14 @@ class WorkRunner:
             await queue.postpone(connection, held)
         return [None] * len(held)
 
-    def _batcher(self, write: Write[T, None]) -> Batcher[T, None]:
-        return Batcher(write, is_item_to_blame=lambda error: not is_outage(error), max_items=256)
+    def _batcher(self, name: str, write: Write[T, None]) -> Batcher[T, None]:
+        return Batcher(
+            write,
+            is_item_to_blame=lambda error: not is_outage(error),
+            max_items=256,
+            tracer=self._tracer,
+            name=name,
+        )
 
     async def _close_batchers(self) -> None:
         await self._finisher.close()

@@ -17,6 +17,7 @@ from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import monotonic, utc_now
 from sms_foundation.core.db import Connection, Database, is_outage, retry_races
 from sms_foundation.core.ids import new_id
+from sms_foundation.core.saturation import Use
 from sms_foundation.messaging.jobs import RELEASE_MESSAGE
 from sms_foundation.messaging.metrics import COMMIT_BATCH_SIZE, MESSAGES_ACCEPTED, STORE_SECONDS
 from sms_foundation.messaging.outbound.admission import Admission, NumberLimit
@@ -35,10 +36,11 @@ _ACCEPT = f"""
 WITH input AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
                          $9::text[], $10::text[], $11::bytea[], $12::text[], $13::int[], $14::text[],
-                         $15::timestamptz[], $16::timestamptz[], $17::text[], $18::timestamptz[], $19::boolean[])
+                         $15::timestamptz[], $16::timestamptz[], $17::text[], $18::timestamptz[], $19::boolean[],
+                         $20::text[], $21::text[])
         WITH ORDINALITY AS t(id, conversation_id, phone, sender, content, media, encoding, num_segments, client_id,
                              idempotency_key, digest, metadata, priority, provider, send_at, expires_at, retention,
-                             accepted_at, is_test, position)
+                             accepted_at, is_test, trace_context, request_id, position)
 ), known AS MATERIALIZED (
     SELECT i.id AS asked_id, m.id, m.conversation_id, m.created_at, m.request_digest
     FROM input AS i
@@ -66,19 +68,19 @@ WITH input AS MATERIALIZED (
         (id, conversation_id, conversation_seq, direction, from_number, to_number, message_content, media, encoding,
          num_segments, delivery_status, client_id, idempotency_key, request_digest, metadata, priority,
          requested_sender, requested_provider, send_at, expires_at, content_retention, is_test, created_at,
-         updated_at)
+         updated_at, trace_context, request_id)
     SELECT f.id, c.id, c.message_count - f.n + f.nth, 'outbound', f.sender, f.phone, f.content, f.media::jsonb,
            f.encoding, f.num_segments, 'accepted', f.client_id, f.idempotency_key, f.digest, f.metadata::jsonb,
            f.priority, f.sender, f.provider, f.send_at, f.expires_at, f.retention, f.is_test, f.accepted_at,
-           f.accepted_at
+           f.accepted_at, f.trace_context, f.request_id
     FROM fresh AS f CROSS JOIN LATERAL (SELECT id, message_count FROM conversation WHERE phone = f.phone OFFSET 0) AS c
     RETURNING id, conversation_id
 ), follow_up AS (
-    INSERT INTO work (kind, ref_id, run_at, order_key, priority)
+    INSERT INTO work (kind, ref_id, run_at, order_key, priority, trace_context, request_id)
     SELECT CASE WHEN f.send_at > now() THEN '{RELEASE_MESSAGE}' ELSE {sql_send_kind("f.is_test")} END, f.id,
            greatest(f.send_at, now()),
            CASE WHEN f.send_at > now() THEN NULL ELSE {sql_order_key("f.phone", "f.priority", "f.is_test")} END,
-           f.priority
+           f.priority, f.trace_context, f.request_id
     FROM message JOIN fresh AS f USING (id)
     ORDER BY f.position
 )
@@ -102,6 +104,8 @@ class MessageAcceptor:
             max_items=_MAX_BATCH,
             timeout_s=timeout_s,
             on_written=_batch_size.observe,
+            tracer=database.tracer,
+            name="outbound",
         )
 
     async def accept(self, request: SendRequest) -> Outcome:
@@ -133,6 +137,10 @@ class MessageAcceptor:
             _count(request, outcome)
         if any(isinstance(each, Accepted) and not each.is_replay for each in outcomes):
             self._on_accepted()
+
+    def use(self) -> Use:
+        """Tell how many requests wait to be stored."""
+        return self._batcher.use()
 
     async def close(self) -> None:
         """Wait until everything submitted is committed or refused."""
@@ -254,6 +262,8 @@ def _arguments(requests: Sequence[SendRequest], ids: Sequence[UUID], now: dateti
         [each.content_retention for each in requests],
         [now] * len(requests),
         [each.is_test for each in requests],
+        [each.cause.trace_context for each in requests],
+        [each.cause.request_id for each in requests],
     ]
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sms_foundation.core.segments import Encoding
+from sms_foundation.core.tracing.context import Origin, origin
 from sms_foundation.core.work.queue import Priority
 
 
@@ -15,7 +16,7 @@ class SendRequest:
 
     `recipient` and `sender` are canonical addresses; `sender` and `provider` None: any. Times are UTC. `digest` is the
     SHA-256 of what was asked for. `content_retention` is `full`, `hash` or a number of days. `is_test`: nobody but the
-    simulated provider is to get it.
+    simulated provider is to get it. `cause` is what was current when it was made.
     """
 
     recipient: str
@@ -34,6 +35,7 @@ class SendRequest:
     expires_at: datetime | None = None
     content_retention: str = "full"
     is_test: bool = False
+    cause: Origin = field(default_factory=origin, compare=False)
 
     @property
     def identity(self) -> object:

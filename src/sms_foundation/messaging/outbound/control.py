@@ -14,6 +14,7 @@ from sms_foundation.core.clock import utc_now
 from sms_foundation.core.db import Connection
 from sms_foundation.core.errors import ConflictError, NotFoundError, ValidationError
 from sms_foundation.core.ids import new_id
+from sms_foundation.core.tracing.context import Origin
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import NewWork, Priority
 from sms_foundation.messaging.jobs import RELEASE_MESSAGE
@@ -21,13 +22,15 @@ from sms_foundation.messaging.outbound import store
 from sms_foundation.messaging.outbound.errors import UnknownOutcomeError
 from sms_foundation.messaging.outbound.lines import order_key, send_kind
 from sms_foundation.messaging.outbound.store import AttemptOutcome
+from sms_foundation.messaging.tombstones import sql_is_erased
 from sms_foundation.providers.base import MessageStatus
 
-_LOCK = """
+_LOCK = f"""
 SELECT id, delivery_status, provider_message_id, to_number, priority, is_test, send_at, expires_at,
-       content_retention <> 'full' AND message_content LIKE 'sha256:%' AS is_redacted
-FROM sms_messages WHERE id = $1 AND direction = 'outbound' AND (is_test OR NOT $2) FOR NO KEY UPDATE
-"""
+       trace_context, request_id,
+       {sql_is_erased("m")} OR (content_retention <> 'full' AND message_content LIKE 'sha256:%') AS is_redacted
+FROM sms_messages AS m WHERE id = $1 AND direction = 'outbound' AND (is_test OR NOT $2) FOR NO KEY UPDATE
+"""  # noqa: S608  # put together from constants only
 _CANCEL = f"""
 UPDATE sms_messages AS m
 SET delivery_status = 'canceled', ended_at = now(), updated_at = now(), redact_at = {store.REDACT_AT}
@@ -125,7 +128,13 @@ async def retry(connection: Connection, message_id: UUID, *, was_not_sent: bool,
         return  # its dead row was replayed already
     kind = _send_kind(message)
     if await connection.fetchrow(_REVIVE_WORK, message_id, kind) is None:
-        work = NewWork(kind, message_id, order_key=_order_key(message), priority=Priority(message["priority"]))
+        work = NewWork(
+            kind,
+            message_id,
+            order_key=_order_key(message),
+            priority=Priority(message["priority"]),
+            cause=Origin(message["trace_context"], message["request_id"]),
+        )
         await queue.enqueue(connection, [work])
 
 

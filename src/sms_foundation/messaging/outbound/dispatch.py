@@ -21,6 +21,9 @@ from sms_foundation.core.batching import Batcher
 from sms_foundation.core.clock import monotonic
 from sms_foundation.core.db import Database, is_outage, retry_races
 from sms_foundation.core.rates.base import RatesUnavailableError
+from sms_foundation.core.saturation import Read
+from sms_foundation.core.tracing.context import trace
+from sms_foundation.core.tracing.tracer import SpanKind, span
 from sms_foundation.core.work.queue import Priority, Work
 from sms_foundation.core.work.runner import Done, Later, Outcome, Settled
 from sms_foundation.messaging.jobs import SEND_MESSAGE
@@ -38,7 +41,7 @@ from sms_foundation.messaging.outbound.provider_states import ProviderStates
 from sms_foundation.messaging.outbound.results import TIME_IS_OVER, Call, count_ended
 from sms_foundation.messaging.outbound.store import DueMessage, Ending, Finished, NewAttempt
 from sms_foundation.messaging.references import make_reference
-from sms_foundation.providers.base import MessageStatus, OutboundSms, Provider
+from sms_foundation.providers.base import MessageStatus, OutboundSms, Provider, SendReceipt
 from sms_foundation.providers.config import ProviderConfig
 from sms_foundation.providers.errors import ErrorKind, ProviderError
 
@@ -89,10 +92,10 @@ class Dispatcher:
         # Well before anybody could take its absence at the provider for granted (`resolve`).
         self._latest_start_s = min(_LATEST_START_S, policy.settle_after.total_seconds() / 3)
         # An urgent one does not queue up behind the bulk that is being looked at.
-        self._begin_urgent: Batcher[Work, Step] = self._batcher(self._begin)
-        self._begin_other: Batcher[Work, Step] = self._batcher(self._begin)
-        self._finisher: Batcher[Finished, None] = self._batcher(self._finish)
-        self._releaser: Batcher[Work, None] = self._batcher(self._release)
+        self._begin_urgent: Batcher[Work, Step] = self._batcher("send_begin", self._begin)
+        self._begin_other: Batcher[Work, Step] = self._batcher("send_begin", self._begin)
+        self._finisher: Batcher[Finished, None] = self._batcher("send_finish", self._finish)
+        self._releaser: Batcher[Work, None] = self._batcher("send_release", self._release)
 
     async def send(self, work: Work, resolve: Resolve) -> Outcome:
         """Send the message of `work`, or do what is due instead; `resolve` is asked about a call of unknown outcome."""
@@ -127,6 +130,16 @@ class Dispatcher:
                 pause_s *= 2
             else:
                 return
+
+    @property
+    def queues(self) -> Mapping[str, Read]:
+        """What it collects to do together, by what that is."""
+        return {
+            "send_begin_urgent": self._begin_urgent.use,
+            "send_begin": self._begin_other.use,
+            "send_finish": self._finisher.use,
+            "send_release": self._releaser.use,
+        }
 
     async def close(self) -> None:
         """Wait until everything under way is written down."""
@@ -235,7 +248,7 @@ class Dispatcher:
             await self._release_probe(call)
             return results.too_late(work, call)
         try:
-            receipt = await provider.send(_sms(call, started))
+            receipt = await self._call(provider, _sms(call, started))
         except ProviderError as error:
             latency_s = monotonic() - started
             await self._note(call, error)
@@ -248,6 +261,22 @@ class Dispatcher:
             ACCEPTED_TO_SENT_SECONDS.labels(call.message.priority.name.lower()).observe(max(waited_s, 0.0))
         latency_ms = round(latency_s * 1000)
         return results.sent(work, call.message, call.number, receipt, self._policy, latency_ms=latency_ms)
+
+    async def _call(self, provider: Provider, sms: OutboundSms) -> SendReceipt:
+        """Hand the message to its provider, as a span where spans are made."""
+        if self._database.tracer is None:
+            return await provider.send(sms)
+        attributes = {"sms.provider": provider.name}
+        name = f"send {provider.name}"
+        with span(self._database.tracer, name, SpanKind.CLIENT, attributes, parent=trace.get()) as current:
+            try:
+                receipt = await provider.send(sms)
+            except ProviderError as error:
+                current.set({"sms.outcome": error.kind.value})
+                current.fail(error.kind.value)
+                raise
+            current.set({"sms.outcome": "sent"})
+            return receipt
 
     async def _wait_for_slot(self, call: Call) -> bool:
         """Return within LATE_S of a slot of ours; False: there is none in reasonable time."""
@@ -309,8 +338,14 @@ class Dispatcher:
         await retry_races(attempt)
         return [None] * len(batch)
 
-    def _batcher(self, write: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]) -> Batcher[Any, Any]:
-        return Batcher(write, is_item_to_blame=lambda error: not is_outage(error), max_items=_MAX_BATCH)
+    def _batcher(self, name: str, write: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]) -> Batcher[Any, Any]:
+        return Batcher(
+            write,
+            is_item_to_blame=lambda error: not is_outage(error),
+            max_items=_MAX_BATCH,
+            tracer=self._database.tracer,
+            name=name,
+        )
 
 
 def _attempt_of(draft: Draft) -> NewAttempt:

@@ -13,7 +13,8 @@ from sms_foundation.core.listing import Listing
 _COLUMNS = """m.id, m.conversation_id, m.direction, m.delivery_status, m.provider, m.provider_message_id,
        m.from_number, m.to_number, m.message_content, m.media::text AS media, m.num_segments, m.encoding, m.client_id,
        m.is_test, m.metadata::text AS metadata, m.priority, m.error_code, m.error_message, m.send_at, m.expires_at,
-       m.sent_at, m.ended_at, m.price_micros, m.price_currency, m.created_at, m.updated_at"""
+       m.sent_at, m.ended_at, m.price_micros, m.price_currency, m.created_at, m.updated_at, m.request_id,
+       substr(m.trace_context, 4, 32) AS trace_id"""
 _FIND = f"SELECT {_COLUMNS} FROM sms_messages AS m WHERE m.id = $1"  # noqa: S608
 _EVENTS = """
 SELECT event_status, provider, error_code, error_message, created_at

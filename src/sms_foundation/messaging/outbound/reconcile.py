@@ -27,6 +27,7 @@ from sms_foundation.messaging.jobs import RECONCILE_MESSAGES, TEND_PROVIDERS
 from sms_foundation.messaging.metrics import REPAIRED
 from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.provider_states import ProviderStates
+from sms_foundation.messaging.tombstones import sql_is_erased
 from sms_foundation.providers.base import InboundSms, Provider
 from sms_foundation.providers.errors import ErrorKind, ProviderError
 
@@ -65,15 +66,18 @@ WHERE id = ANY($1)
 """
 _KNOWN = "SELECT provider_message_id FROM sms_messages WHERE provider_message_id = ANY($2) AND provider = $1"
 _TO_REDACT = """
-SELECT id, provider, provider_message_id, message_content, ended_at IS NOT NULL AS has_ended, sent_at
+SELECT id, provider, provider_message_id, message_content, ended_at IS NOT NULL OR direction = 'inbound' AS has_ended,
+       sent_at
 FROM sms_messages WHERE redact_at <= now() ORDER BY redact_at LIMIT $1
 """
-_REDACT = """
+# Of a message whose person was erased there is no content here any more, only the provider's to be forgotten.
+_REDACT = f"""
 UPDATE sms_messages AS m
-SET message_content = r.content, redact_at = now() + r.again_after, updated_at = now()
+SET message_content = CASE WHEN {sql_is_erased("m")} THEN m.message_content ELSE r.content END,
+    redact_at = now() + r.again_after, updated_at = now()
 FROM unnest($1::uuid[], $2::text[], $3::interval[]) AS r(id, content, again_after)
 WHERE m.id = r.id
-"""
+"""  # noqa: S608  # put together from constants only
 _REDACT_ATTEMPTS = "UPDATE sms_send_attempts SET response = NULL, error_message = NULL WHERE message_id = ANY($1)"
 # Some providers repeat the text in every report.
 _REDACT_EVENTS = """
@@ -105,6 +109,18 @@ class Report:
     @property
     def is_over(self) -> bool:
         return monotonic() >= self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """What came of asking a provider to forget a body: `again_after` so long ask again; `problem`: it never will."""
+
+    again_after: timedelta | None
+    problem: str | None = None
+
+
+FORGOTTEN = Redaction(None)
+_LATER = Redaction(_REDACT_AT_PROVIDER_AGAIN)
 
 
 def recurring_messaging_work() -> list[NewWork]:
@@ -203,7 +219,17 @@ class Reconciliation:
                 rows = await connection.fetch(_TO_REDACT, _AT_ONCE)
             if not rows:
                 return
-            again = await asyncio.gather(*(self._redact_at_provider(row, report) for row in rows))
+            asked = [
+                self.redact_at_provider(
+                    row["provider"],
+                    row["provider_message_id"],
+                    report,
+                    has_ended=row["has_ended"],
+                    sent_at=row["sent_at"],
+                )
+                for row in rows
+            ]
+            again = [redaction.again_after for redaction in await asyncio.gather(*asked)]
             async with self._database.transaction() as connection:
                 ids = [row["id"] for row in rows]
                 await connection.execute(_REDACT, ids, [_hashed(row["message_content"]) for row in rows], again)
@@ -252,21 +278,31 @@ class Reconciliation:
                 report.repaired_inbound += 1
                 REPAIRED.labels("inbound").inc()
 
-    async def _redact_at_provider(self, row: asyncpg.Record, report: Report) -> timedelta | None:
-        """Return when to try again; None: done, or it cannot be done."""
-        provider = self._providers.get(row["provider"] or "")
-        if provider is None or row["provider_message_id"] is None:
-            return None
-        if provider.name in report.stopped:
-            return _REDACT_AT_PROVIDER_AGAIN
-        if not row["has_ended"] and row["sent_at"] > utc_now() - _ASK_NO_LONGER_AFTER:
-            return _REDACT_AT_PROVIDER_AGAIN
+    async def redact_at_provider(
+        self,
+        name: str | None,
+        provider_message_id: str | None,
+        report: Report,
+        *,
+        has_ended: bool,
+        sent_at: datetime | None,
+    ) -> Redaction:
+        """Have the provider called `name` forget the body of a message, unless it is on its way. Idempotent."""
+        if name is None or provider_message_id is None:
+            return FORGOTTEN  # it never got there
+        provider = self._providers.get(name)
+        if provider is None:
+            return Redaction(None, "this provider is not configured any more")
+        is_recent = sent_at is not None and sent_at > utc_now() - _ASK_NO_LONGER_AFTER
+        if name in report.stopped or (is_recent and not has_ended):
+            return _LATER
         try:
-            await provider.redact(row["provider_message_id"])
+            is_forgotten = await provider.redact(provider_message_id)
         except ProviderError as error:
-            self._note_error(provider.name, error, report, what="redact")
-            return _REDACT_AT_PROVIDER_AGAIN
-        return None
+            self._note_error(name, error, report, what="redact")
+            return _LATER
+        report.silences[name] = 0
+        return FORGOTTEN if is_forgotten else Redaction(None, "this provider cannot be asked to")
 
     def _names(self, report: Report) -> list[str]:
         return [name for name in self._providers if name not in report.stopped]

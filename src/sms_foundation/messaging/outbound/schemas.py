@@ -6,7 +6,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from sms_foundation.messaging.schemas import HIDDEN, IS_TEST
+from sms_foundation.messaging.schemas import (
+    HIDDEN,
+    IS_TEST,
+    REQUEST_ID_EXAMPLE,
+    TRACE_ID,
+    TRACE_ID_EXAMPLE,
+    X_REQUEST_ID,
+)
 from sms_foundation.providers.base import MessageStatus
 
 
@@ -148,6 +155,8 @@ class SmsSummary(SendAnswer):
     error_code: str | None = Field(description="Why it failed: the provider's code, or ours", examples=["30003"])
     error_message: str | None = Field(description="What that means", examples=["Unreachable destination handset"])
     price: PriceOut | None = Field(description="What it cost; null until its provider has told", examples=[None])
+    x_request_id: str | None = Field(description=X_REQUEST_ID, examples=[REQUEST_ID_EXAMPLE])
+    trace_id: str | None = Field(description=TRACE_ID, examples=[TRACE_ID_EXAMPLE])
     content_hidden: bool = Field(description=HIDDEN, examples=[False])
 
 

@@ -17,6 +17,7 @@ from sms_foundation.core.ids import new_id
 from sms_foundation.core.work.queue import Priority, Work
 from sms_foundation.messaging.outbound.lines import sql_order_key, sql_send_kind
 from sms_foundation.messaging.states import FINAL, sql_leads_further
+from sms_foundation.messaging.tombstones import sql_is_erased
 from sms_foundation.providers.base import MessageStatus, Price
 
 # When the content of a message that has come to an end is to be forgotten.
@@ -99,7 +100,8 @@ WITH result AS MATERIALIZED (
         provider_message_id = coalesce(m.provider_message_id, r.provider_message_id),
         num_segments = coalesce(r.num_segments, m.num_segments),
         error_code = CASE WHEN {_ENDS} THEN coalesce(m.error_code, r.error_code) ELSE m.error_code END,
-        error_message = CASE WHEN {_ENDS} THEN coalesce(m.error_message, r.error_message) ELSE m.error_message END,
+        error_message = CASE WHEN {_ENDS} AND NOT {sql_is_erased("m")} THEN coalesce(m.error_message, r.error_message)
+                             ELSE m.error_message END,
         sent_at = CASE WHEN r.outcome = 'sent' THEN coalesce(m.sent_at, now()) ELSE m.sent_at END,
         ended_at = CASE WHEN {_ENDS} THEN coalesce(m.ended_at, now()) ELSE m.ended_at END,
         poll_at = CASE WHEN m.ended_at IS NULL THEN coalesce(now() + r.poll_after, m.poll_at) END,
@@ -115,12 +117,12 @@ WITH result AS MATERIALIZED (
                           WHERE later.message_id = r.message_id AND later.number > r.number))
       AND (r.outcome <> 'unknown'
            OR (m.provider_message_id IS NULL AND m.delivery_status IN ('sending', 'unknown')) IS TRUE)
-    RETURNING m.id, m.provider
+    RETURNING m.id, m.provider, {sql_is_erased("m")} AS is_erased
 ), event AS (
     INSERT INTO sms_message_status_events
         (id, message_id, provider, provider_message_id, event_status, error_code, error_message)
     SELECT r.event_id, r.message_id, CASE WHEN r.provider_message_id IS NOT NULL THEN message.provider END,
-           r.provider_message_id, r.event_status, r.error_code, r.error_message
+           r.provider_message_id, r.event_status, r.error_code, CASE WHEN NOT message.is_erased THEN r.error_message END
     FROM result AS r JOIN message ON message.id = r.message_id
     ON CONFLICT (provider, provider_message_id, event_status, error_code) WHERE provider_message_id IS NOT NULL
         DO NOTHING

@@ -98,6 +98,8 @@ def show_summary(row: asyncpg.Record) -> dict[str, Any]:
         "error_code": row["error_code"],
         "error_message": row["error_message"],
         "price": _price(row),
+        "x_request_id": row["request_id"],
+        "trace_id": row["trace_id"],
     }
 
 
