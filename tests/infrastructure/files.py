@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def run(program: str, *arguments: str, cwd: Path = ROOT) -> str:
 
     With INFRASTRUCTURE_TOOLS=all, as in the pipeline, one that is missing is a failure.
     """
-    found = shutil.which(program)
+    beside_python = str(Path(sys.executable).parent)
+    found = shutil.which(program, path=os.pathsep.join([beside_python, os.environ.get("PATH", "")]))
     if found is None:
         assert os.environ.get("INFRASTRUCTURE_TOOLS") != "all", f"{program} must be installed here"
         pytest.skip(f"{program} is not installed")
