@@ -21,6 +21,7 @@ from tests.support.access import ADMIN_KEY
 from tests.support.http_connection import Answer, HttpConnection, RefusedError
 from tests.support.service import BASE_URL, SMS_PATH, STATUS_PATH, TENANT_PHONE, Pairs, status_form, text_form
 
+_SOURCES = Path(__file__).parents[2] / "src"
 _PATIENCE_S = 30.0
 
 
@@ -175,6 +176,7 @@ class Processes:
         """What a process gets to see: no setting of the developer's, no limits, and a home in the test's folder."""
         return {
             "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(_SOURCES),  # this tree, whichever one the environment was made for
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "SMS_DATA_DIR": str(self.data_dir),
