@@ -16,7 +16,8 @@ from tests.support.command_line import NOWHERE, Command, Run, RunAll, assert_one
 
 COMMANDS = (
     *("run", "serve", "worker", "migrate", "simulator", "send", "providers"),
-    *("clients", "keys", "invitations", "roles", "numbers", "signing-keys", "reconcile", "audit", "privacy", "dead"),
+    *("clients", "keys", "invitations", "roles", "numbers", "signing-keys", "reconcile", "audit", "privacy"),
+    *("doctor", "dead"),
 )
 
 

@@ -29,6 +29,7 @@ _COMMANDS = {
     "reconcile": "Find what never reached us: statuses, texts, tenants.",
     "audit": "Show who did what.",
     "privacy": "Read out or erase what is stored about one person.",
+    "doctor": "Look the database and its surroundings over, and say what to do.",
     "dead": "Show and replay work that failed for good.",
 }
 

@@ -16,7 +16,8 @@ from sms_foundation.providers.twilio.webhook import (
     parse_status,
 )
 
-REQUIRED = [("MessageSid", "SM1"), ("From", "+14155550123")]
+SID = "SM" + "0123456789abcdef" * 2
+REQUIRED = [("MessageSid", SID), ("From", "+14155550123")]
 
 form_like = st.text(st.sampled_from("&=+%;0aAfF9zZ. \x00\x7f"), max_size=120) | st.text(
     st.characters(max_codepoint=127), max_size=120
@@ -95,7 +96,7 @@ class TestParseInbound:
     def test_reads_an_ordinary_text(self) -> None:
         sms = inbound(To="+15005550006", Body="No hay agua 💧", NumMedia="0", NumSegments="2", ToCity="")
 
-        assert sms[:8] == (PROVIDER, "SM1", "+14155550123", "+15005550006", "No hay agua 💧", (), 2, sms.raw)
+        assert sms[:8] == (PROVIDER, SID, "+14155550123", "+15005550006", "No hay agua 💧", (), 2, sms.raw)
 
     @pytest.mark.parametrize(
         "sender",
@@ -133,10 +134,16 @@ class TestParseInbound:
         assert refusal(pairs) == "missing_from"
 
     def test_overlong_sid_and_addresses_are_refused(self) -> None:
-        assert refusal([("MessageSid", "x" * 129), ("From", "+14155550123")]) == "bad_message_sid"
+        assert refusal([("MessageSid", "x" * 35), ("From", "+14155550123")]) == "bad_message_sid"
         assert refusal([("MessageSid", "SM1"), ("From", "x" * 321)]) == "bad_address"
         assert refusal([*REQUIRED, ("To", "x" * 321)]) == "bad_address"
-        assert parse_inbound([("MessageSid", "x" * 128), ("From", "y" * 320)]).sender == "y" * 320
+        assert parse_inbound([("MessageSid", "x" * 34), ("From", "y" * 320)]).sender == "y" * 320
+
+    def test_sid_that_goes_on_in_the_next_name_is_refused(self) -> None:
+        for length in range(2, 34):
+            if SID[length] in "abcdef":
+                cut = [("From", "+14155550123"), ("MessageSid", SID[:length]), (SID[length:] + "NumMedia0", "")]
+                assert refusal(cut) == "bad_message_sid"
 
     def test_refusal_does_not_repeat_what_was_sent(self) -> None:
         with pytest.raises(WebhookParseError) as caught:

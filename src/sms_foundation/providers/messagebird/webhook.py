@@ -21,7 +21,7 @@ from sms_foundation.providers.webhook_fields import (
     with_plus,
 )
 
-_STATUSES: Final = {
+STATUSES: Final = {
     "scheduled": MessageStatus.SCHEDULED,
     "buffered": MessageStatus.QUEUED,
     "sent": MessageStatus.SENT,
@@ -45,7 +45,7 @@ def read_receipt(message: JsonObject) -> SendReceipt | None:
     return SendReceipt(
         provider_message_id=provider_message_id,
         event_status=word,
-        status=_STATUSES.get(word, MessageStatus.QUEUED),
+        status=STATUSES.get(word, MessageStatus.QUEUED),
         num_segments=segments if segments and 0 < segments <= _MOST_SEGMENTS else None,
         price=_price(recipient),
         raw=message.raw(),
@@ -93,7 +93,7 @@ def _report(message: JsonObject, recipient: JsonObject, *, provider: str, refere
         provider=provider,
         provider_message_id=message_id(message, "id"),
         event_status=word,
-        status=_STATUSES.get(word),
+        status=STATUSES.get(word),
         error_code=None if code in ("", "0") else code,
         error_message=(recipient.text("statusReason")[:500] or None) if code not in ("", "0") else None,
         raw=message.raw(),

@@ -23,7 +23,7 @@ from sms_foundation.providers.webhook_fields import (
 _RECEIVED: Final = "message.received"
 _OUTBOUND_EVENTS: Final = frozenset({"message.sent", "message.finalized"})
 
-_STATUSES: Final = {
+STATUSES: Final = {
     "queued": MessageStatus.QUEUED,
     "scheduled": MessageStatus.SCHEDULED,
     "sending": MessageStatus.SENDING,
@@ -51,7 +51,7 @@ def read_receipt(answer: JsonObject) -> SendReceipt | None:
     return SendReceipt(
         provider_message_id=provider_message_id,
         event_status=word,
-        status=_STATUSES.get(word, MessageStatus.QUEUED),
+        status=STATUSES.get(word, MessageStatus.QUEUED),
         num_segments=_segments(message),
         price=_price(message),
         raw=answer.raw(),
@@ -96,7 +96,7 @@ def _report(message: JsonObject, whole: JsonObject, *, provider: str) -> StatusR
         provider=provider,
         provider_message_id=message_id(message, "id"),
         event_status=word,
-        status=_STATUSES.get(word),
+        status=STATUSES.get(word),
         error_code=code or None,
         error_message=text[:500] or None,
         raw=whole.raw(),

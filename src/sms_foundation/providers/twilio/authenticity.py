@@ -22,7 +22,7 @@ class TwilioAuthenticator:
     def __init__(
         self, *, auth_tokens: Sequence[str], base_urls: Sequence[str], account_sids: Collection[str] = ()
     ) -> None:
-        self._candidates = [(token, _as_signed(base)) for base in base_urls for token in auth_tokens]
+        self._candidates = [(token, as_signed(base)) for base in base_urls for token in auth_tokens]
         self._account_sids = account_sids
 
     def check(self, *, path_and_query: str, pairs: Pairs, signature: bytes, signature_settings: bytes = b"") -> None:
@@ -41,7 +41,7 @@ class TwilioAuthenticator:
             raise NotAuthenticError("unknown_account")
 
 
-def _as_signed(base_url: str) -> str:
+def as_signed(base_url: str) -> str:
     """Leave out user and password, as Twilio does before it signs. Source: https://www.twilio.com/docs/usage/security"""
     scheme, _, rest = base_url.partition("://")
     authority, slash, path = rest.partition("/")

@@ -18,9 +18,15 @@ PROVIDER = "twilio"
 
 # Longer ones are no address or SID of any kind, and would not fit an index.
 _MAX_ID_LENGTH = 128
+# Source: https://www.twilio.com/docs/glossary/what-is-a-sid (two letters and 32 hexadecimal digits)
+_SID_LENGTH = 34
 _MAX_ADDRESS_LENGTH = 320
 _MAX_MEDIA = 100  # Twilio sends at most 10
 _STATUS_FIELDS = ("MessageStatus", "SmsStatus")
+# Twilio signs names and values one after another with nothing in between, so whoever has one signed webhook can cut it
+# elsewhere: a SID that is longer, or shorter, with its rest at the beginning of the next name, would be another message
+# for each cut. Names of Twilio's begin with capitals; a digit would sort before MessageSid and break the signature.
+_REST_OF_SID = frozenset("abcdef")
 
 
 def parse_inbound(pairs: Pairs, *, provider: str = PROVIDER) -> InboundSms:
@@ -85,8 +91,10 @@ def _message_sid(fields: dict[str, str]) -> str:
     sid = printable(fields.get("MessageSid", "")).strip()
     if not sid:
         raise WebhookParseError("missing_message_sid", "MessageSid is missing")
-    if len(sid) > _MAX_ID_LENGTH:
-        raise WebhookParseError("bad_message_sid", f"MessageSid is longer than {_MAX_ID_LENGTH} characters")
+    if len(sid) > _SID_LENGTH:
+        raise WebhookParseError("bad_message_sid", f"MessageSid is longer than {_SID_LENGTH} characters")
+    if len(sid) < _SID_LENGTH and any(name[:1] in _REST_OF_SID for name in fields):
+        raise WebhookParseError("bad_message_sid", "MessageSid is cut short")
     return sid
 
 

@@ -23,7 +23,7 @@ from sms_foundation.providers.webhook_fields import (
 
 _CURRENCY: Final = "EUR"  # the SMS API knows no other and does not say so
 
-_STATUSES: Final = {
+STATUSES: Final = {
     "accepted": MessageStatus.SENT,
     "buffered": MessageStatus.SENT,  # kept by the carrier
     "delivered": MessageStatus.DELIVERED,
@@ -84,7 +84,7 @@ def parse_status(fields: JsonObject, *, provider: str) -> StatusReport:
         provider=provider,
         provider_message_id=message_id(fields, "messageId"),
         event_status=word,
-        status=_STATUSES.get(word),
+        status=STATUSES.get(word),
         error_code=code if has_error else None,
         error_message=text_of_delivery_error(code) if has_error else None,
         raw=fields.raw(),

@@ -20,13 +20,14 @@ from sms_foundation.simulator.rest.telnyx import TelnyxApi
 from sms_foundation.simulator.rest.twilio import api as twilio
 from sms_foundation.simulator.rest.twilio.api import TwilioApi
 from sms_foundation.simulator.rest.twilio.parameters import PROVIDER as TWILIO
+from sms_foundation.simulator.rest.twilio.places import SERVICES
 from sms_foundation.simulator.rest.twilio.status_callbacks import StatusCallbacks
 from sms_foundation.simulator.rest.vonage import VonageApi
 from sms_foundation.simulator.settings import SimulatorSettings
 
 HandIn = Callable[[Message, str], Awaitable[Delivery]]
 
-_PREFIXES = (twilio.PREFIX, messagebird.PREFIX, vonage.PREFIX, telnyx.PREFIX)
+_PREFIXES = (twilio.PREFIX, SERVICES, messagebird.PREFIX, vonage.PREFIX, telnyx.PREFIX)
 
 
 class ProviderApis:

@@ -1,4 +1,4 @@
-"""The endpoints of Twilio's Messages resource."""
+"""The endpoints of Twilio's Messages resource, and of the two that tell where texts are handed in."""
 
 import base64
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from sms_foundation.simulator.rest.twilio import errors
 from sms_foundation.simulator.rest.twilio.errors import RefusedError, error_response
 from sms_foundation.simulator.rest.twilio.listing import list_messages
 from sms_foundation.simulator.rest.twilio.parameters import PROVIDER, Form, draft_message
+from sms_foundation.simulator.rest.twilio.places import SERVICES, list_numbers, show_service
 from sms_foundation.simulator.rest.twilio.resource import message_resource
 from sms_foundation.simulator.settings import SimulatorSettings
 
@@ -44,6 +45,7 @@ class TwilioApi:
     """Serves one account. Bodies are read as forms by hand: a blank value must not get lost, it redacts."""
 
     def __init__(self, settings: SimulatorSettings, carrier: Carrier) -> None:
+        self._settings = settings
         self._account_sid = settings.account_sid
         self._own_number = settings.phone_number
         self._carrier = carrier
@@ -61,6 +63,9 @@ class TwilioApi:
             routes.append(Route(one, self.fetch, methods=["GET"]))
             routes.append(Route(one, self.update, methods=["POST"]))
             routes.append(Route(one, self.delete, methods=["DELETE"]))
+        numbers = PREFIX + "Accounts/{account_sid}/IncomingPhoneNumbers.json"
+        routes.append(Route(numbers, self.list_numbers, methods=["GET"]))
+        routes.append(Route(SERVICES + "{sid:str}", self.show_service, methods=["GET"]))
         return routes
 
     async def create(self, request: Request) -> Response:
@@ -89,12 +94,25 @@ class TwilioApi:
         """204 and nothing else: the SDK takes a body for a result."""
         return await self._answer(request, "read", None, lambda: self._delete(self._find(request)))
 
+    async def list_numbers(self, request: Request) -> Response:
+        wanted = Form.read(request.scope["query_string"]).find("PhoneNumber")
+        return await self._answer(request, "read", None, lambda: _json(list_numbers(self._settings, wanted)))
+
+    async def show_service(self, request: Request) -> Response:
+        """Of the Messaging API, whose paths name no account."""
+
+        def show() -> Response:
+            service = show_service(self._settings, request.path_params["sid"])
+            return errors.not_found(request.url.path).response if service is None else _json(service)
+
+        return await self._answer(request, "read", None, show)
+
     async def _answer(
         self, request: Request, operation: Operation, number: str | None, answer: Callable[[], Response]
     ) -> Response:
         if request.headers.get("authorization") != self._authorization:
             return errors.AUTHENTICATE.response
-        if request.path_params["account_sid"] != self._account_sid:
+        if request.path_params.get("account_sid", self._account_sid) != self._account_sid:
             return errors.not_found(request.url.path).response
 
         def answer_or_refuse() -> Response:
