@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,7 +32,7 @@ from sms_foundation.enrichment.tasks import Enrichment, recurring_work
 from sms_foundation.enrichment.tenants.lookup import TenantLookup
 from sms_foundation.enrichment.tenants.monitor import MonitorClient
 from sms_foundation.enrichment.tenants.profile import TenantProfile
-from sms_foundation.messaging.delivery import ReceiptStore
+from sms_foundation.messaging.delivery import ReceiptStore, WordsOfProviders
 from sms_foundation.messaging.ingest import MessageStore
 from sms_foundation.messaging.jobs import (
     MESSAGE_RECEIVED,
@@ -55,6 +55,7 @@ from sms_foundation.providers.base import Provider
 from sms_foundation.providers.configured import configured_providers
 from sms_foundation.providers.registry import AnyProviderConfig, open_connections, open_provider
 from sms_foundation.providers.simulated.adapter import SIMULATED, SimulatedProvider
+from sms_foundation.providers.status_words import status_words
 
 log = structlog.get_logger(__name__)
 
@@ -214,7 +215,7 @@ async def open_core(
             database,
             {
                 MESSAGE_RECEIVED: enrichment.enrich_message,
-                RECEIPT_UNMATCHED: ReceiptMatching(database).match,
+                RECEIPT_UNMATCHED: ReceiptMatching(database, _words_of(configs)).match,
                 LOOK_UP_CONVERSATION: enrichment.look_up_conversation,
                 TELL_LANGUAGE: enrichment.tell_language,
                 RECONCILE: enrichment.reconcile,
@@ -275,6 +276,10 @@ async def open_core(
             rates,
             saturation,
         )
+
+
+def _words_of(configs: Sequence[AnyProviderConfig]) -> WordsOfProviders:
+    return {config.name: status_words(config) for config in configs}
 
 
 def _sending_policy(settings: Settings) -> SendingPolicy:

@@ -25,6 +25,9 @@ from sms_foundation.messaging.references import make_reference
 from sms_foundation.messaging.states import next_status
 from sms_foundation.messaging.tasks import ReceiptMatching
 from sms_foundation.providers.base import InboundSms, MessageStatus, Price, StatusReport, parse_status
+from sms_foundation.providers.messagebird.webhook import STATUSES as MESSAGEBIRD
+from sms_foundation.providers.telnyx.webhook import STATUSES as TELNYX
+from sms_foundation.providers.vonage.webhook import STATUSES as VONAGE
 from tests.support.outbound import accept, message, request
 
 PHONE = "+14155550123"
@@ -34,11 +37,11 @@ def report(sid: str, word: str, code: str | None = None, raw: str = "{}") -> Sta
     return StatusReport("twilio", sid, word, parse_status(word), code, None if code is None else f"error {code}", raw)
 
 
-async def arrive(database: Database, *sids: str) -> None:
+async def arrive(database: Database, *sids: str, provider: str = "twilio") -> None:
     """Let messages be stored."""
     store = MessageStore(database, lease_token=uuid4(), lease=timedelta(seconds=60), room=lambda: 0, timeout_s=20.0)
     await asyncio.gather(
-        *(store.store(InboundSms("twilio", sid, PHONE, "", "", (), 1, "{}"), phone=PHONE) for sid in sids)
+        *(store.store(InboundSms(provider, sid, PHONE, "", "", (), 1, "{}"), phone=PHONE) for sid in sids)
     )
 
 
@@ -359,6 +362,39 @@ class TestMatchReceipt:
         before = await database.pool.fetchrow("SELECT * FROM sms_messages")
 
         assert await match() == before
+
+    @pytest.mark.parametrize(
+        ("provider", "word", "status"),
+        [
+            ("telnyx", "delivery_failed", MessageStatus.UNDELIVERED),
+            ("messagebird", "delivery_failed", MessageStatus.UNDELIVERED),
+            ("vonage", "failed", MessageStatus.UNDELIVERED),
+            ("own", "angekommen", MessageStatus.DELIVERED),
+            ("own", "delivered", None),  # not one of its words
+            ("unknown", "delivered", MessageStatus.DELIVERED),
+        ],
+    )
+    async def test_a_word_means_what_it_means_to_its_provider(
+        self, database: Database, receipts: ReceiptStore, provider: str, word: str, status: MessageStatus | None
+    ) -> None:
+        words = {
+            "telnyx": TELNYX,
+            "messagebird": MESSAGEBIRD,
+            "vonage": VONAGE,
+            "own": {"angekommen": MessageStatus.DELIVERED},
+        }
+        await arrive(database, "in time", provider=provider)
+        for sid in ("early", "in time"):
+            await receipts.apply(StatusReport(provider, sid, word, status, None, None, "{}"))
+        await arrive(database, "early", provider=provider)
+
+        async with database.transaction() as connection:
+            event = await connection.fetchval(
+                "SELECT id FROM sms_message_status_events WHERE provider_message_id = 'early'"
+            )
+            assert await match_receipt(connection, event, words)
+
+        assert await state(database, "early") == await state(database, "in time")
 
     async def test_event_that_does_not_exist_is_nothing_to_wait_for(self, database: Database) -> None:
         async with database.transaction() as connection:

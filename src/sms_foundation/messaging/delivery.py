@@ -4,9 +4,10 @@ Callbacks arrive late, doubled and in any order. The rule of `states.next_status
 row as it is at that moment, so concurrent callbacks cannot undo each other.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
+from types import MappingProxyType
 from uuid import UUID
 
 from sms_foundation.core.batching import Batcher
@@ -30,6 +31,9 @@ _store_seconds = STORE_SECONDS.labels("status")
 _counter = cache(RECEIPTS_STORED.labels)
 
 DeliveredAfter = Callable[[str, float], None]
+WordsOfProviders = Mapping[str, Mapping[str, MessageStatus]]
+"""What the words of reports mean, by the provider's name."""
+NO_WORDS: WordsOfProviders = MappingProxyType({})
 
 
 def _sql_list(statuses: Iterable[MessageStatus]) -> str:
@@ -259,8 +263,11 @@ async def _apply_round(
             delivered.append((batch[position].provider, delivered_after_s))
 
 
-async def match_receipt(connection: Connection, event_id: UUID) -> bool:
+async def match_receipt(connection: Connection, event_id: UUID, words: WordsOfProviders = NO_WORDS) -> bool:
     """Apply all waiting callbacks of the message that event `event_id` is about; True when nothing waits any more.
+
+    An event keeps its provider's own word; `words` says what it means. One of a provider not named there means what it
+    means to us.
 
     Needs a transaction. Idempotent: an event that has found its message is left alone.
     """
@@ -276,7 +283,7 @@ async def match_receipt(connection: Connection, event_id: UUID) -> bool:
     current = MessageStatus(message["delivery_status"])
     error_code, error_message = message["error_code"], message["error_message"]
     for each in waiting:
-        reported = parse_status(each["event_status"])
+        reported = _meaning(each["event_status"], words.get(event["provider"]))
         following = next_status(current, reported)
         if following is not current or reported is current:
             error_code = error_code or each["error_code"]
@@ -285,3 +292,7 @@ async def match_receipt(connection: Connection, event_id: UUID) -> bool:
     await connection.execute(_SAVE_STATUS, message["id"], current, error_code, error_message, current in FINAL)
     await connection.execute(_CLAIM_EVENTS, [each["id"] for each in waiting], message["id"])
     return True
+
+
+def _meaning(word: str, words: Mapping[str, MessageStatus] | None) -> MessageStatus | None:
+    return parse_status(word) if words is None else words.get(word)
