@@ -14,7 +14,7 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format types imports drift check audit bench migration lock clean
+.PHONY: help run test lint format types imports drift chaos check audit fuzz bench migration lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -67,11 +67,23 @@ imports: $(DEV_READY) ## the import layers of the architecture
 drift: $(DEV_READY) ## do the migrations make what the models say? (alembic check on an empty database)
 	@$(PY) -m sms_foundation migrate --check
 
-check: lint types imports drift test ## everything CI runs
+# A failed run leaves its logs and says where. The same seed and length break the same things at the same moments.
+CHAOS_SECONDS ?= 300
+chaos: $(DEV_READY) ## break everything while it is used, then count (CHAOS_SECONDS, CHAOS_SEED, CHAOS_ARGS)
+	@$(PY) -m chaos --seconds $(CHAOS_SECONDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED)) $(CHAOS_ARGS)
 
-audit: $(DEV_READY) ## report known weaknesses in the locked dependencies; asks the internet, never fails
-	@$(BIN)/pip-audit -r requirements.txt --no-deps --disable-pip --progress-spinner off --timeout 10 || \
-		echo "the audit found something, or could not ask: see above"
+# By itself and last: a machine that is busy with tests would decide what breaks when.
+check: CHAOS_SECONDS = 90
+check: lint types imports drift test chaos ## everything CI runs
+
+audit: $(DEV_READY) ## bandit over the source; known weaknesses of the locked dependencies (asks the internet, never fails)
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src scripts infrastructure benchmarks chaos
+	@$(BIN)/pip-audit -r requirements.txt --strict --no-deps --disable-pip --progress-spinner off --timeout 10 || \
+		echo "the audit found something, or could not ask about everything: see above"
+
+# A share of all this runs with the other tests; FUZZ says how many times as much.
+fuzz: $(DEV_READY) ## bad input at length: FUZZ=20 tries 20 times what `make test` tries
+	@FUZZ="$(or $(FUZZ),20)" $(BIN)/pytest -n 2 --dist worksteal tests/fuzz $(PYTEST_ARGS)
 
 bench: $(RUN_READY) ## measure the hot paths; prints JSON lines
 	@$(PY) -m benchmarks

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
@@ -41,7 +41,7 @@ from sms_foundation.core.web.security_headers import SecurityHeaders
 from sms_foundation.enrichment.language import detect
 from sms_foundation.messaging.ingest import MessageStore
 from sms_foundation.messaging.outbound.accept import MessageAcceptor
-from sms_foundation.messaging.outbound.recipients import Recipients
+from sms_foundation.messaging.outbound.recipients import Recipients, read_countries
 from sms_foundation.messaging.outbound.requests import SendingLimits
 from sms_foundation.messaging.outbound.router import sending_router
 from sms_foundation.messaging.outbound.service import SendingService
@@ -85,6 +85,7 @@ def create_app(
     sense.
     """
     check_admin_key(settings.admin_api_key)
+    countries = read_countries(settings.sending_countries)
     load = EdgeLoad()
     stopping = stopping or Stopping()
     tracer = open_tracer(settings)
@@ -96,7 +97,7 @@ def create_app(
             open_core(settings, url, is_edge_busy=load.is_busy, tracer=tracer) as core,
             open_access_control(settings, core.database, core.rates, RULES, core.saturation) as access,
         ):
-            messages, acceptor = _install_edge(app, hot_paths, settings, core, access, stopping)
+            messages, acceptor = _install_edge(app, hot_paths, settings, core, access, stopping, countries)
             schema = await _start_migrating(core.database, stopping) if settings.should_migrate else None
             recurring = asyncio.create_task(keep_recurring_work(core.database))
             first = asyncio.create_task(introduce_first_admin(core.database, settings.admin_api_key, announce))
@@ -201,6 +202,7 @@ def _install_edge(
     core: Core,
     access: AccessControl,
     stopping: Stopping,
+    countries: Collection[str] | None,
 ) -> tuple[MessageStore, MessageAcceptor]:
     database = core.database
     messages = MessageStore(
@@ -210,7 +212,7 @@ def _install_edge(
         room=lambda: core.runner.room,
         timeout_s=settings.webhook_timeout_s,
     )
-    recipients = Recipients(access.number_rules, access.limiter)
+    recipients = Recipients(access.number_rules, access.limiter, countries=countries)
     acceptor = MessageAcceptor(
         database,
         timeout_s=settings.webhook_timeout_s,

@@ -11,6 +11,7 @@ from sms_foundation.auth.audit.reading import AuditFilter, list_entries
 from sms_foundation.cli.database import ask_database
 from sms_foundation.core.config import load_settings
 from sms_foundation.core.db import Database
+from sms_foundation.core.printable import escape_unprintable
 
 commands = typer.Typer(
     add_completion=False,
@@ -53,4 +54,5 @@ def _in_utc(at: datetime | None) -> datetime | None:
 def _line(row: asyncpg.Record) -> str:
     at = row["created_at"].astimezone(UTC)
     done = [row["action"], f"{row['target_kind']} {row['target']}", row["details"]]
-    return "\t".join([f"{at:%Y-%m-%dT%H:%M:%SZ}", row["actor"], row["credential"], row["address"] or "-", *done])
+    shown = [row["actor"], row["credential"], row["address"] or "-", *done]
+    return "\t".join([f"{at:%Y-%m-%dT%H:%M:%SZ}", *map(escape_unprintable, shown)])

@@ -12,6 +12,7 @@ from sms_foundation.auth.roles.granting import COMMAND_LINE
 from sms_foundation.cli.database import in_transaction
 from sms_foundation.cli.options import moment, read_options
 from sms_foundation.core.db import Connection
+from sms_foundation.core.printable import escape_unprintable
 
 commands = typer.Typer(
     add_completion=False,
@@ -98,7 +99,7 @@ def show(client_id: Id) -> None:
         *(("identity", f"{each.issuer} {each.subject}") for each in details.identities),
     ):
         if value:
-            print(f"{name:<16} {value}")
+            print(f"{name:<16} {escape_unprintable(value)}")
 
 
 @commands.command()
@@ -184,5 +185,5 @@ def _state(client: Client) -> str:
 
 def _line(client: Client) -> str:
     limit = client.request_limit or "default"
-    name = client.email or client.display_name or ""
+    name = escape_unprintable(client.email or client.display_name or "")
     return f"{client.id}\t{client.kind}\t{_state(client)}\t{','.join(client.roles)}\t{limit}\t{name}"

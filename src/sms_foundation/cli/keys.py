@@ -16,6 +16,7 @@ from sms_foundation.cli.database import in_transaction
 from sms_foundation.cli.options import moment, read_options, read_span
 from sms_foundation.core.clock import utc_now
 from sms_foundation.core.db import Connection
+from sms_foundation.core.printable import escape_unprintable
 
 commands = typer.Typer(
     add_completion=False,
@@ -176,6 +177,6 @@ def _line(key: ApiKey) -> str:
             f"ends {moment(min(ends, default=None))}",
             f"used {moment(key.last_used_at)}",
             ",".join(confined) or "not confined",
-            key.name,
+            escape_unprintable(key.name),
         )
     )

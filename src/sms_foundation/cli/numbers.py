@@ -12,6 +12,8 @@ from sms_foundation.core.config import load_settings
 from sms_foundation.core.db import Connection
 from sms_foundation.core.errors import StartupError
 from sms_foundation.core.phone import is_phone_number, is_short_code, spoken_address
+from sms_foundation.core.printable import escape_unprintable
+from sms_foundation.messaging.outbound.recipients import is_within, read_countries
 
 commands = typer.Typer(
     add_completion=False,
@@ -39,7 +41,7 @@ def list_rules() -> None:
             after = rows[-1]["id"]
             lines += [
                 f"{row['prefix']}\t{_word(row['is_allowed'])}\t{row['created_by']}\t"
-                f"{row['created_at']:%Y-%m-%dT%H:%M:%SZ}\t{row['note']}"
+                f"{row['created_at']:%Y-%m-%dT%H:%M:%SZ}\t{escape_unprintable(row['note'])}"
                 for row in rows
             ]
         return lines
@@ -86,13 +88,17 @@ def check(number: Annotated[str, typer.Argument(help="A phone number or a short 
 
     For example: sms-foundation numbers check +14155550123
     """
-    address = spoken_address(number, load_settings().default_region)
+    settings = load_settings()
+    address = spoken_address(number, settings.default_region)
     if not (is_phone_number(address) or is_short_code(address)):
         raise StartupError("that is no phone number; write it as +14155550123")
 
     async def fetch(connection: Connection) -> RuleSet:
         return RuleSet(await repository.read_all(connection))
 
+    if not is_within(address, read_countries(settings.sending_countries)):
+        print(f"{address}: denied, it is of none of SENDING_COUNTRIES")
+        return
     decision = in_transaction(fetch).decide(address)
     reason = "no rule is about it" if decision.prefix is None else f"by the rule for {decision.prefix}"
     if decision.prefix is None and not decision.is_allowed:

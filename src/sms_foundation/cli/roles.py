@@ -12,6 +12,7 @@ from sms_foundation.auth.roles.service import Role
 from sms_foundation.cli.database import in_transaction
 from sms_foundation.cli.options import read_options
 from sms_foundation.core.db import Connection
+from sms_foundation.core.printable import escape_unprintable
 
 commands = typer.Typer(
     add_completion=False,
@@ -73,4 +74,4 @@ def delete(name: Name) -> None:
 
 
 def _line(role: Role) -> str:
-    return f"{role.name}\t{','.join(sorted(role.permissions))}\t{role.description}"
+    return f"{role.name}\t{','.join(sorted(role.permissions))}\t{escape_unprintable(role.description)}"

@@ -13,6 +13,7 @@ from sms_foundation.core.config import Settings, load_settings
 from sms_foundation.core.errors import StartupError
 from sms_foundation.core.http import HttpCallError, HttpClient, RequestNotSentError, create_http_client
 from sms_foundation.core.ids import new_request_id
+from sms_foundation.core.printable import escape_unprintable
 
 commands = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -111,7 +112,7 @@ async def _watch(api: _Api, http: HttpClient, message_id: str, wait_s: float) ->
     shown: set[str] = set()
     while True:
         message = await api.call(http, "GET", f"/v1/sms/{message_id}")
-        for line in _steps(message):
+        for line in map(escape_unprintable, _steps(message)):
             if line not in shown:
                 print(line, flush=True)
             shown.add(line)
@@ -119,7 +120,8 @@ async def _watch(api: _Api, http: HttpClient, message_id: str, wait_s: float) ->
         if status == _GOOD_END:
             return
         if status in _BAD_ENDS:
-            raise StartupError(f"the message is {status}: {message['error_message'] or message['error_code']}")
+            why = escape_unprintable(message["error_message"] or message["error_code"] or "")
+            raise StartupError(f"the message is {status}: {why}")
         if monotonic() >= deadline:
             print(f"still {status} after {wait_s:g} s; it goes on without us: {api.url}/v1/sms/{message_id}")
             return

@@ -176,6 +176,11 @@ class Settings(BaseSettings):
     number_limit: RateText = Field(
         "60/1h", description="messages one phone may get, from all clients together; repetitions do not count"
     )
+    sending_countries: str = Field(
+        "",
+        description="countries that may be texted (ISO 3166, such as US,CA), whatever number rules allow; unset: any. "
+        "What a stolen key cannot change",
+    )
     failure_limit: RateText = Field(
         "30/5m", description="wrong credentials from one address, before all of its are refused"
     )

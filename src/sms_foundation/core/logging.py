@@ -17,6 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from sms_foundation.core.clock import utc_now
 from sms_foundation.core.phone import mask
+from sms_foundation.core.printable import escape_unprintable
 from sms_foundation.core.tracing.context import request_id, trace
 
 SERVICE = "sms-foundation"
@@ -76,6 +77,8 @@ def configure_logging(*, level: str, log_format: str, google_cloud_project: str 
     logging.getLogger("uvicorn.access").disabled = True
     for name in ("httpx", "httpcore", "alembic.runtime.plugins"):
         logging.getLogger(name).setLevel(logging.WARNING)  # they log full URLs, numbers included
+    # It warns of every `tracestate` it cannot read, and quotes it: anybody could write into the log what they like.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 
 
 def _add_origin(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -143,8 +146,7 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
         elif key in _HARMLESS_KEYS or isinstance(value, _NUMBERS):
             continue
         elif isinstance(value, str):
-            if len(value) >= 8:
-                event[key] = _mask_numbers(value)
+            event[key] = _make_harmless(value)
         elif isinstance(value, _NESTED):
             event[key] = _redact_nested(value)
     return event
@@ -153,7 +155,7 @@ def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 def _redact_nested(value: object) -> object:
     match value:
         case str():
-            return _mask_numbers(value)
+            return _make_harmless(value)
         case dict():
             return {
                 str(key): "[redacted]" if str(key).lower() in _SECRET_KEYS else _redact_nested(each)
@@ -164,6 +166,11 @@ def _redact_nested(value: object) -> object:
         case BaseException():
             return type(value).__name__
     return value
+
+
+def _make_harmless(text: str) -> str:
+    """Mask numbers, then escape what would steer the terminal of whoever reads the log; an escape hides no number."""
+    return escape_unprintable(_mask_numbers(text) if len(text) >= 8 else text)
 
 
 def _mask_numbers(text: str) -> str:

@@ -110,6 +110,11 @@ def country_of(address: str) -> str | None:
         return None
 
 
+def is_country(code: str) -> bool:
+    """Tell whether numbers of a country with this ISO 3166 code are known."""
+    return code in phonenumbers.SUPPORTED_REGIONS
+
+
 def lookup_variants(raw: str, canonical: str) -> list[str]:
     """Return the spellings under which another system may know this address, most likely first, without repeats.
 

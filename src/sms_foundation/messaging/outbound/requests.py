@@ -44,7 +44,8 @@ EXPIRED = "expired"
 _find_forbidden = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]").search
 _is_e164 = re.compile(r"\+[1-9][0-9]{6,14}").fullmatch
 # Source: https://www.twilio.com/docs/glossary/what-alphanumeric-sender-id (up to 11 characters, one letter at least)
-_is_name = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 _&+-]{1,11}").fullmatch
+# One that began with + or - would be a formula in the spreadsheet somebody copies it into.
+_is_name = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9][A-Za-z0-9 _&+-]{0,10}").fullmatch
 _is_media_url = re.compile(r"https?://[^\s\x00-\x20\x7f\ud800-\udfff]{1,2000}").fullmatch
 _begins_with_date = re.compile(r"[0-9]{4}-[0-9]{2}-").match
 
