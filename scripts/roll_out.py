@@ -145,9 +145,10 @@ def deploy(run: CloudRun, options: argparse.Namespace) -> None:
 
 
 def shift(run: CloudRun, options: argparse.Namespace) -> None:
-    """Move the traffic to the candidate. Whatever goes wrong on the way, all of it goes back."""
+    """Move the traffic to the candidate, and then the workers. Whatever goes wrong on the way, all of it goes back."""
     traffic = run.traffic()
     candidate, previous = traffic.tags[_CANDIDATE], traffic.tags[_PREVIOUS]
+    has_touched_workers = False
     try:
         for percent in options.percents:
             since = datetime.now(UTC)
@@ -156,11 +157,15 @@ def shift(run: CloudRun, options: argparse.Namespace) -> None:
             time.sleep(options.watch_s)
             _check(options.check)
             _check_errors(run.requests_of(candidate, since - timedelta(seconds=60), options.monitoring_url), options)
+        has_touched_workers = True
         run.deploy_workers(run.image_of(candidate))
     except BaseException as error:  # also Ctrl-C, and a workflow that was cancelled
         _let_nothing_interrupt()
+        why = str(error) or type(error).__name__
         run.send_traffic({previous: 100})
-        raise RollOutError(f"all traffic is back at {previous}: {str(error) or type(error).__name__}") from error
+        if has_touched_workers:
+            _put_workers_back(run, previous, why)
+        raise RollOutError(f"all traffic is back at {previous}: {why}") from error
 
 
 def rollback(run: CloudRun, options: argparse.Namespace) -> None:
@@ -171,6 +176,14 @@ def rollback(run: CloudRun, options: argparse.Namespace) -> None:
     run.send_traffic({revision: 100})
     run.deploy_workers(run.image_of(revision))
     print(f"all traffic is at {revision}")
+
+
+def _put_workers_back(run: CloudRun, previous: str, why: str) -> None:
+    """Give the workers the image of `previous` again: a change of theirs that failed may have been done by half."""
+    try:
+        run.deploy_workers(run.image_of(previous))
+    except RollOutError as error:
+        raise RollOutError(f"all traffic is back at {previous}, but the workers may not be: {error} ({why})") from error
 
 
 def _let_nothing_interrupt() -> None:

@@ -1,5 +1,7 @@
 """`sms-foundation privacy`: what an operator types when somebody asks for their data, or for its end."""
 
+import asyncio
+import sys
 from pathlib import Path
 
 import orjson
@@ -8,6 +10,7 @@ import pytest
 from sms_foundation.core.db import Database
 from sms_foundation.core.ids import new_id
 from tests.support.command_line import NOWHERE, Run, RunAll, assert_one_line
+from tests.support.processes import eventually
 
 PHONE = "+14155550123"
 
@@ -78,7 +81,7 @@ class TestErase:
 
         assert (result.status, result.out) == (1, "")
         lines = [" ".join(line.split()) for line in result.err.splitlines()]
-        assert lines[0] == f"{PHONE}: to be erased"
+        assert lines[0] == "***0123: to be erased"
         assert {"conversations 1", f"messages {len(ids)}", "status events 0", "opt-outs 1"} <= set(lines)
         assert "kept, to protect the person" in lines
         assert lines[-1] == "Erase this for good? [y/N] error: nothing was erased"
@@ -92,10 +95,11 @@ class TestErase:
         erased = await run("privacy", "erase", "415-555-0123", "--yes", "--reference", "REQUEST-17", **given)
 
         assert erased.status == 0, erased.err
+        assert "4155550123" not in erased.err + erased.out, "in the cloud all of it is a log"
         assert await texts(database) == ["", ""]
-        assert f"{PHONE}: 2 messages erased, 0 of them canceled" in erased.err
+        assert "***0123: 2 messages erased, 0 of them canceled" in erased.err
         assert [line.split("\t") for line in erased.lines] == [
-            [id_, "carrier", str(place), "this provider is not configured any more"]
+            [id_, "carrier", str(place), "this provider is not configured here; the service asks if it can"]
             for place, id_ in enumerate(ids, start=1)
         ]
         log = await database.pool.fetch("SELECT target, details FROM auth_audit_log WHERE action = 'privacy.erase'")
@@ -103,11 +107,65 @@ class TestErase:
             ("***0123", "REQUEST-17")
         ] * 2
 
+    async def test_a_simulated_provider_is_not_asked_about_what_the_real_one_has(
+        self, run: Run, database: Database, ids: list[str]
+    ) -> None:
+        """APP_ENV is local by default: on a laptop without the service's settings "twilio" is the simulator."""
+        await database.pool.execute("UPDATE sms_messages SET provider = 'twilio'")
+        erased = await run("privacy", "erase", PHONE, "--yes", DATABASE_URL=database.url.dsn)
+
+        assert [line.split("\t")[0] for line in erased.lines] == ids
+        assert {line.split("\t")[3] for line in erased.lines} == {
+            "this provider is simulated here; the service asks if it can"
+        }
+        assert await database.pool.fetchval("SELECT count(*) FROM sms_messages WHERE redact_at <= now()") == len(ids)
+
+    async def test_killed_before_a_message_is_erased_it_has_named_it(
+        self, environment: dict[str, str], database: Database, ids: list[str], tmp_path: Path
+    ) -> None:
+        command = [sys.executable, "-m", "sms_foundation", "privacy", "erase", PHONE, "--yes"]
+        variables = environment | {"DATABASE_URL": database.url.dsn}
+        variables.pop("PYTHONUNBUFFERED", None)  # which would flush every line
+        pipe = asyncio.subprocess.PIPE
+
+        async def is_about_to_erase() -> bool:
+            return bool(
+                await database.pool.fetchval(
+                    "SELECT EXISTS (SELECT FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND wait_event_type = 'Lock')"
+                )
+            )
+
+        async with database.transaction() as connection:
+            await connection.execute("SELECT FROM sms_messages FOR UPDATE")
+            process = await asyncio.create_subprocess_exec(
+                *command, cwd=tmp_path, env=variables, stdout=pipe, stderr=pipe
+            )
+            await eventually(is_about_to_erase, "it is about to erase")
+            process.kill()
+            out, _ = await process.communicate()
+
+        assert [line.split("\t")[0] for line in out.decode().splitlines()] == ids
+        assert await texts(database) == ["pineapple", "pineapple"]
+
+    async def test_a_note_about_a_number_that_is_denied_is_something_to_erase(
+        self, run: Run, database: Database
+    ) -> None:
+        await database.pool.execute(
+            "INSERT INTO auth_number_rules (id, prefix, is_allowed, note, created_by) "
+            "VALUES (gen_random_uuid(), $1, false, 'Maria', 'admin')",
+            PHONE,
+        )
+        erased = await run("privacy", "erase", PHONE, "--yes", DATABASE_URL=database.url.dsn)
+
+        assert erased.status == 0, erased.err
+        assert await database.pool.fetchval("SELECT note FROM auth_number_rules") == ""
+
     async def test_twice_says_that_nothing_is_left(self, run: Run, database: Database) -> None:
         result = await run("privacy", "erase", PHONE, "--yes", DATABASE_URL=database.url.dsn)
 
         assert (result.status, result.out) == (0, "")
-        assert result.err == f"{PHONE}: nothing is stored that could be erased\n"
+        assert result.err == "***0123: nothing is stored that could be erased\n"
 
     async def test_what_is_wrong_is_one_line(self, run_all: RunAll) -> None:
         nowhere, nobody = await run_all(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given
@@ -159,6 +160,24 @@ class TestSubmit:
             await batcher.close()
 
         asyncio.run(play())
+
+
+class TestContext:
+    async def test_a_write_knows_nothing_of_whoever_began_it(self) -> None:
+        """It goes on with what others have submitted: what was bound for one would stand in the others' log lines."""
+        whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+        seen = []
+
+        async def write(items: Sequence[int]) -> Sequence[int]:
+            seen.append(whose.get())
+            return items
+
+        batcher: Batcher[int, int] = Batcher(write, is_item_to_blame=lambda _: True, max_items=1)
+        whose.set("the first caller's")
+
+        await asyncio.gather(batcher.submit(1), batcher.submit(2))
+
+        assert seen == ["nobody's", "nobody's"]
 
 
 class TestFailure:

@@ -14,6 +14,7 @@ from sms_foundation.auth.refusals import Reason as Refusal
 from sms_foundation.auth.tidying import TIDY_ACCESS
 from sms_foundation.core.db import DatabaseUrl
 from sms_foundation.core.http import HttpFailure
+from sms_foundation.core.web.connection import Stall
 from sms_foundation.core.work.queue import Priority
 from sms_foundation.enrichment import jobs as enrichment_jobs
 from sms_foundation.enrichment.findings import Lookup
@@ -102,6 +103,8 @@ VALUES: dict[tuple[str, str], set[str]] = {
     ("sms_work_backlog", "state"): {"due", "scheduled", "leased", "dead"},
     ("sms_work_oldest_due_seconds", "kind"): KINDS,
     ("queue_lag", "kind"): KINDS,
+    ("sms_http_connections_cut_off", "reason"): {"head_too_large"} | {f"{each}_too_slow" for each in Stall},
+    ("sms_ready", "role"): {"api", "work"},
     ("sms_language_decisions", "reason"): set(LanguageReason),
     ("sms_numbers_enriched", "outcome"): set(Lookup),
     ("sms_tenant_lookups", "outcome"): set(LookupOutcome),

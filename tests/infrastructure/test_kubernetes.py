@@ -1,5 +1,6 @@
 """What must hold of the manifests: as written, and, where kubectl is installed, as every overlay makes them."""
 
+import inspect
 import re
 from functools import cache
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from sms_foundation.core.config import Settings
+from sms_foundation.core.work import queue
 from tests.infrastructure.files import ENVIRONMENTS, KUBERNETES, ROOT, read_all_yaml, read_yaml, run
 
 BASE = KUBERNETES / "base"
@@ -107,6 +109,14 @@ class TestPods:
         assert {container[probe]["httpGet"]["port"] for probe in PROBES} == {port["name"]}
         assert pod("api")["containers"][0]["ports"] == [port], "Prometheus asks all pods at the same port"
         assert f"PORT={port['containerPort']}" in (ROOT / "Dockerfile").read_text(), "what serve listens on"
+
+    def test_the_workers_autoscaler_is_told_of_as_much_as_would_start_all_of_them(self) -> None:
+        """The backlog is counted no further than this in each lane, so that counting stays cheap."""
+        spec = find("HorizontalPodAutoscaler", "sms-foundation-worker")["spec"]
+        (metric,) = spec["metrics"]
+        counted = inspect.signature(queue.backlog).parameters["count_at_most"].default
+
+        assert int(metric["external"]["target"]["averageValue"]) * spec["maxReplicas"] <= counted
 
     @pytest.mark.parametrize("component", COMPONENTS)
     def test_the_autoscaler_alone_says_how_many(self, component: str) -> None:

@@ -119,6 +119,9 @@ class TestAlerts:
             "SmsNoInbound",
             "SmsPoolSaturated",
             "SmsQueueFull",
+            "SmsServiceDown",
+            "SmsWorkersDown",
+            "SmsBacklogUnknown",
         } <= {rule["alert"] for rule in RULES}
 
     @pytest.mark.parametrize("fires", [True, False])
@@ -127,6 +130,27 @@ class TestAlerts:
         cases = [case for test in tests for case in test["alert_rule_test"]]
 
         tested = {case["alertname"] for case in cases if bool(case["exp_alerts"]) is fires}
+
+        assert tested == {rule["alert"] for rule in RULES}
+
+    @pytest.mark.parametrize("fires", [True, False])
+    def test_each_is_tested_with_series_that_a_deployment_has_ended(self, fires: bool) -> None:
+        """New processes begin with series of their own, or with none: no rule may be blind to that, or stuck."""
+        tested = set()
+        for test in read_yaml(OBSERVABILITY / "alerts.test.yaml")["tests"]:
+            ended = {
+                name
+                for each in test["input_series"]
+                if str(each["values"]).endswith("stale")
+                for name, _ in series(each["series"])
+            }
+            cases = [each for each in test["alert_rule_test"] if bool(each["exp_alerts"]) is fires]
+            tested |= {
+                rule["alert"]
+                for rule in RULES
+                if rule["alert"] in {case["alertname"] for case in cases}
+                and {name for name, _ in series(rule["expr"])} & ended
+            }
 
         assert tested == {rule["alert"] for rule in RULES}
 

@@ -20,6 +20,8 @@ COMMAND = [sys.executable, "-u", str(ROOT / "scripts" / "roll_out.py")]
 OLD_IMAGE = "registry.example.com/sms@sha256:" + "1" * 64
 NEW_IMAGE = "registry.example.com/sms@sha256:" + "2" * 64
 
+WORKERS = "beta run worker-pools update sms-workers --quiet --container=worker --image="
+
 
 class Monitoring:
     """Answers as Cloud Monitoring does: how many requests a revision has had, by class of status."""
@@ -210,6 +212,34 @@ class TestShift:
         assert done.returncode == 1
         assert cloud.traffic == {"sms-1": 100}
 
+    def test_workers_that_could_not_be_moved_are_put_back_with_the_traffic(
+        self, cloud: Cloud, monitoring: Monitoring
+    ) -> None:
+        cloud.refuse(f"{WORKERS}{NEW_IMAGE}")
+
+        done = cloud.roll_out("shift")
+
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: all traffic is back at sms-1: gcloud beta run worker-pools update: ")
+        assert cloud.traffic == {"sms-1": 100}
+        assert cloud.asked[-1] == f"{WORKERS}{OLD_IMAGE}"
+
+    def test_workers_that_cannot_be_put_back_either_are_named(self, cloud: Cloud, monitoring: Monitoring) -> None:
+        cloud.refuse(WORKERS)
+
+        done = cloud.roll_out("shift")
+
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: all traffic is back at sms-1, but the workers may not be: gcloud ")
+        assert cloud.traffic == {"sms-1": 100}
+
+    def test_workers_that_nobody_has_touched_are_left_alone(self, cloud: Cloud, monitoring: Monitoring) -> None:
+        monitoring.counts = {"2xx": 900, "5xx": 100}
+
+        assert cloud.roll_out("shift").returncode == 1
+
+        assert not [each for each in cloud.asked if each.startswith("beta run worker-pools")]
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_cancelled_workflow_sends_all_traffic_back(self, cloud: Cloud, number: signal.Signals) -> None:
         with cloud.start("shift", "--watch-s", "3600") as shift:
@@ -237,8 +267,7 @@ class TestRollback:
 
         assert done.returncode == 0, done.stderr
         assert cloud.traffic == {"sms-1": 100}
-        wanted = f"beta run worker-pools update sms-workers --quiet --container=worker --image={OLD_IMAGE}"
-        assert cloud.asked[-1] == wanted
+        assert cloud.asked[-1] == f"{WORKERS}{OLD_IMAGE}"
 
     def test_goes_to_the_revision_that_is_named(self, cloud: Cloud) -> None:
         cloud.roll_out("rollback", "--to", "sms-2")

@@ -118,6 +118,19 @@ class TestWorkers:
         assert POOL["template"][0]["containers"][0]["args"] == ["worker"]
         assert "WORK_IN_PROCESS" in str(environment_blocks(CONTAINER)[0]["for_each"])
 
+    def test_are_started_and_watched_by_probes_at_the_port_they_listen_on(self) -> None:
+        worker = POOL["template"][0]["containers"][0]
+
+        asked = {name: worker[f"{name}_probe"][0]["http_get"][0] for name in ("startup", "liveness")}
+        assert {each["path"] for each in asked.values()} == {"/health/startup", "/health/live"}
+        assert {each["port"] for each in asked.values()} == {8080}
+        assert '{WORKER_PORT = "8080"}' in environment_blocks(worker)[0]["for_each"]
+
+    def test_probes_are_known_to_the_provider(self) -> None:
+        """It takes those of a worker pool since 7.5."""
+        for path in ("versions.tf", "modules/service/versions.tf", "modules/edge/versions.tf"):
+            assert 'version = "~> 7.6"' in TEXTS[path]
+
 
 class TestMetricsCollector:
     @pytest.mark.parametrize("template", [TEMPLATE, POOL["template"][0]], ids=["service", "worker"])

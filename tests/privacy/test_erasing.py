@@ -2,18 +2,21 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
+from sms_foundation.auth.numbers import service as number_rules
+from sms_foundation.auth.principal import COMMAND_LINE
 from sms_foundation.core.db import Database, DatabaseUrl
 from sms_foundation.core.ids import NIL
 from sms_foundation.core.schema import metadata
 from sms_foundation.core.work import queue
 from sms_foundation.core.work.queue import Lane, Priority, Work
 from sms_foundation.enrichment.findings import Finding, FindingStore, Lookup
+from sms_foundation.messaging.delivery import match_receipt
 from sms_foundation.messaging.facts import ReceivedMessage, load_messages
 from sms_foundation.messaging.jobs import MESSAGE_RECEIVED
 from sms_foundation.messaging.opt_outs import record_opt_outs_of
@@ -22,12 +25,12 @@ from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.results import sent
 from sms_foundation.messaging.personal_data import STRETCH
 from sms_foundation.privacy.decisions import DECISIONS, Decision
-from sms_foundation.privacy.erasing import Erasing
+from sms_foundation.privacy.erasing import Erasing, Survey, survey
 from sms_foundation.privacy.export import Export
 from sms_foundation.privacy.subject import find_subject
 from sms_foundation.providers.base import MessageStatus, SendReceipt
 from tests.core.test_db_pooler import pooler_for, through
-from tests.support.one_person import OTHER, PERSON, Listening, World
+from tests.support.one_person import NAME, OTHER, PERSON, KilledError, Listening, World
 from tests.support.outbound import HttpProvider, Taken, expire_leases, statuses, work_rows
 from tests.support.processes import eventually
 from tests.support.service import make_settings
@@ -70,6 +73,11 @@ async def add_history(database: Database, count: int, phone: str = PERSON) -> No
         count,
         phone,
     )
+
+
+async def look(world: World) -> Survey:
+    """Return what `erase` shows before it asks."""
+    return await survey(world.database, find_subject(PERSON, "US"), lambda _done, _total: None)
 
 
 async def open_work(database: Database) -> list[asyncpg.Record]:
@@ -188,6 +196,23 @@ class TestWhatStays:
         rules = await person.database.pool.fetch("SELECT prefix, is_allowed, note FROM auth_number_rules")
         assert [tuple(row) for row in rules] == [(PERSON, False, "")]
 
+    async def test_a_note_is_erased_also_of_somebody_of_whom_there_is_nothing_else(self, world: World) -> None:
+        async with world.database.transaction() as connection:
+            await number_rules.set_rule(connection, COMMAND_LINE, prefix=PERSON, is_allowed=False, note=NAME)
+        assert not (await look(world)).is_nothing
+        await world.erase()
+
+        assert await world.traces() == {"auth_number_rules": {"4155550123"}}
+        assert (await look(world)).is_nothing
+
+    async def test_what_was_used_of_limits_is_erased_also_of_somebody_never_texted(self, world: World) -> None:
+        await world.database.pool.execute("INSERT INTO rate_cells VALUES ($1, now())", f"number:{PERSON}:1000/1h")
+        assert not (await look(world)).is_nothing
+        await world.erase()
+
+        assert await world.traces() == {}
+        assert (await look(world)).is_nothing
+
     async def test_a_tenant_who_has_another_number_stays(self, person: World) -> None:
         await person.database.pool.execute(
             "INSERT INTO sms_tenant_numbers (tenant_id, phone_number_canonical, last_used_at) "
@@ -303,6 +328,28 @@ class TestWhatComesLate:
         events = await world.database.pool.fetch("SELECT message_id FROM sms_message_status_events")
         assert {row[0] for row in events} == {id_}
 
+    async def test_a_receipt_that_came_before_its_message_was_known_tells_nothing(self, world: World) -> None:
+        """It waits as nobody's until the answer to the call, from a process that hung through it all, comes."""
+        await world.send("pineapple")
+        (work,) = await world.sender.claim()
+        await world.sender.begin(work)
+        async with world.database.connection() as connection:
+            message = (await store.load(connection, [work.ref_id]))[work.ref_id]
+        await expire_leases(world.database)
+        await world.erase()
+        await world.report("late-1", "undelivered", ErrorCode="30003", ErrorMessage=f"no way to {PERSON[1:]}")
+        await world.database.pool.execute("UPDATE sms_messages SET provider = 'twilio'")
+        receipt = SendReceipt(provider_message_id="late-1", event_status="sent", status=MessageStatus.SENT, raw="{}")
+        await world.sender.dispatcher.record(sent(work, message, 1, receipt, SendingPolicy()))
+        assert set(await world.traces()) == {"sms_message_status_events"}
+        (event,) = await world.database.pool.fetch("SELECT id FROM sms_message_status_events WHERE message_id IS NULL")
+        async with world.database.transaction() as connection:
+            assert await match_receipt(connection, event["id"])
+
+        assert await world.traces() == {}
+        (row,) = await world.messages()
+        assert (row["delivery_status"], row["error_code"], row["error_message"]) == ("undelivered", "30003", None)
+
     async def test_texts_that_the_provider_lists_again_are_known(self, person: World) -> None:
         await person.erase()
         known = await person.database.pool.fetch(
@@ -330,6 +377,7 @@ class TestWhatComesLate:
 
         assert found
         assert await person.traces() == KEPT
+        assert {row["language_detected"] for row in await person.messages()} == {None}
 
     async def test_an_opt_out_reported_late_is_not_filed_under_a_tombstone(self, person: World) -> None:
         await person.erase()
@@ -350,10 +398,6 @@ class TestWhatComesLate:
 
 def _match(work: Work, message: ReceivedMessage) -> Finding:
     return Finding(work, message.conversation_id, Lookup.MATCHED, "tenant-77", message, "es", 0.9)
-
-
-class KilledError(Exception):
-    """The process ends here."""
 
 
 class MortalDatabase(Database):
@@ -397,25 +441,20 @@ class TestLongConversations:
         finally:
             await mortal.close()
 
-        assert runs >= 10
+        assert runs >= 8
         assert await person.traces() == KEPT
         names = await person.database.pool.fetch("SELECT phone_number_canonical, id FROM sms_conversations")
         assert all(name == f"erased:{id_}" for name, id_ in names)
 
-    async def test_what_was_left_half_erased_is_finished_beside_what_came_since(self, world: World) -> None:
+    async def test_what_was_left_half_erased_is_finished_with_what_came_since(self, world: World) -> None:
         await add_history(world.database, 2 * STRETCH)
 
-        def die(_done: int, _total: int) -> NoReturn:
-            raise KilledError
-
-        listening = Listening().listener
-        dying = type(listening)(die, listening.waiting, listening.not_forgotten)
         with pytest.raises(KilledError):
-            await world.erase(listener=dying)
+            await world.erase(listener=Listening(dies_at="progress").listener)
         await world.text("SMnew", "pineapple")
         erased = await world.erase()
 
-        assert (erased.conversations, erased.messages) == (2, STRETCH + 1)
+        assert (erased.conversations, erased.messages) == (1, STRETCH + 1)
         assert await world.traces() == {}
 
 
@@ -452,4 +491,50 @@ class TestProviders:
         listening = Listening()
         await world.erase(listener=listening.listener)
 
-        assert [reason for _, reason in listening.not_forgotten] == ["this provider is not configured any more"]
+        reason = "this provider is not configured here; the service asks if it can"
+        assert [each for _, each in listening.not_forgotten] == [reason]
+        assert await world.database.pool.fetchval("SELECT redact_at <= now() FROM sms_messages")
+
+    async def test_are_named_before_the_message_is_erased_or_nothing_could_name_it_any_more(self, world: World) -> None:
+        id_ = await world.send("pineapple")
+        await world.send_off()
+        dying, listening = Listening(dies_at="not_forgotten"), Listening()
+        with pytest.raises(KilledError):
+            await world.erase(listener=dying.listener)
+        assert PERSON in str(await world.messages())
+        await world.erase(listener=listening.listener)
+
+        assert [each for each, _ in dying.not_forgotten + listening.not_forgotten] == [id_, id_]
+
+    async def test_that_may_have_it_or_not_are_named_too(self, world: World) -> None:
+        id_ = await world.send("pineapple")
+        (work,) = await world.sender.claim()
+        await world.sender.begin(work)  # and then the process dies
+        await expire_leases(world.database)
+        listening = Listening()
+        erased = await world.erase(listener=listening.listener)
+
+        assert listening.not_forgotten == [
+            (id_, "nobody knows whether it got there; the service asks once that turns out")
+        ]
+        assert (erased.forgotten_by_provider, erased.not_forgotten_by_provider) == (0, 1)
+        assert (await statuses(world.database)) == {"unknown": 1}
+
+    async def test_that_are_simulated_here_are_not_believed(self, world: World) -> None:
+        """Whoever erases on a laptop would hear from the simulator that it has no such message, or none any more."""
+        await world.text("SM1", "pineapple")
+        await world.send("pineapple")  # nobody has heard of it
+        listening = Listening()
+        erasing = Erasing(
+            world.database,
+            world.reconciliation,
+            find_subject(PERSON, "US"),
+            listening.listener,
+            simulated=["twilio"],
+        )
+        erased = await erasing.run(reference=None)
+
+        reason = "this provider is simulated here; the service asks if it can"
+        assert [each for _, each in listening.not_forgotten] == [reason]
+        assert erased.forgotten_by_provider == 0
+        assert [row["redact_at"] is not None for row in await world.messages()] == [True, False]

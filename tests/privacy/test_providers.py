@@ -9,10 +9,14 @@ import orjson
 import pytest
 
 from sms_foundation.core.db import Database, DatabaseUrl
+from sms_foundation.messaging.outbound import store
+from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.reconcile import Report
+from sms_foundation.messaging.outbound.results import sent
+from sms_foundation.providers.base import MessageStatus, SendReceipt
 from tests.loopback import LoopbackServer, Received, reply
 from tests.support.one_person import PERSON, World, reconciliation_of
-from tests.support.outbound import HttpProvider, sending
+from tests.support.outbound import HttpProvider, expire_leases, sending
 from tests.support.service import Service
 
 ACCOUNT = "AC" + "0" * 32
@@ -23,12 +27,15 @@ class Twilio:
     """Twilio's messages as far as forgetting goes; `refusal` is what it answers instead."""
 
     emptied: list[str] = field(default_factory=list)
+    media: dict[str, list[str]] = field(default_factory=dict)
     refusal: bytes | None = None
     sent: int = 0
 
     async def answer(self, request: Received) -> bytes:
         if self.refusal is not None:
             return self.refusal
+        if "/Media" in request.target:
+            return self._answer_about_media(request)
         sid = request.target.rpartition("/")[2].removesuffix(".json")
         form = parse_qs(request.body.decode(), keep_blank_values=True)
         if sid == "Messages":
@@ -37,7 +44,15 @@ class Twilio:
             return reply(201, orjson.dumps({"sid": sid, "status": "queued", "body": form["Body"][0]}))
         assert form == {"Body": [""]}
         self.emptied.append(sid)
-        return reply(200, orjson.dumps({"sid": sid, "status": "delivered", "body": ""}))
+        num_media = str(len(self.media.get(sid, ())))
+        return reply(200, orjson.dumps({"sid": sid, "status": "delivered", "body": "", "num_media": num_media}))
+
+    def _answer_about_media(self, request: Received) -> bytes:
+        sid, media = request.target.partition("?")[0].rpartition("/Messages/")[2].split("/", 1)
+        if request.method == "GET":
+            return reply(200, orjson.dumps({"media_list": [{"sid": each} for each in self.media[sid]]}))
+        self.media[sid].remove(media.rpartition("/")[2].removesuffix(".json"))
+        return reply(204)
 
 
 @pytest.fixture
@@ -83,6 +98,42 @@ class TestForgetting:
 
         assert sorted(twilio.emptied) == sorted(sids)
         assert (erased.forgotten_by_provider, erased.asked_later, erased.not_forgotten_by_provider) == (2, 0, 0)
+
+    async def test_photos_are_forgotten(self, world: World, twilio: Twilio) -> None:
+        sid = "MM" + "a" * 32
+        twilio.media[sid] = ["ME1", "ME2"]
+        await world.text(
+            sid, "pineapple", NumMedia="2", MediaUrl0="https://x.example/1", MediaUrl1="https://x.example/2"
+        )
+        erased = await world.erase()
+
+        assert (twilio.media, erased.forgotten_by_provider) == ({sid: []}, 1)
+
+    @pytest.mark.parametrize("word", ["receipt", "answer"])
+    async def test_one_that_turns_out_to_have_got_there_is_forgotten_then(
+        self, world: World, twilio: Twilio, word: str
+    ) -> None:
+        """A process hung in the middle of the call: nobody knew whether Twilio has the message when it was erased."""
+        id_ = await world.send("pineapple")
+        (work,) = await world.sender.claim()
+        await world.sender.begin(work)
+        async with world.database.connection() as connection:
+            message = (await store.load(connection, [id_]))[id_]
+        await expire_leases(world.database)
+        await world.erase()
+        await world.reconciliation.redact_due(Report())
+        assert twilio.emptied == []
+        sid = "SM" + "b" * 32
+        if word == "receipt":
+            pairs = [("MessageSid", sid), ("MessageStatus", "delivered"), ("To", PERSON), ("From", "+15005550006")]
+            await world.service.post_signed(f"/webhook/twilio/status?ref={id_.hex}.1", pairs)
+        else:
+            receipt = SendReceipt(provider_message_id=sid, event_status="delivered", status=MessageStatus.DELIVERED)
+            await world.sender.dispatcher.record(sent(work, message, 1, receipt, SendingPolicy()))
+        await world.reconciliation.redact_due(Report())
+
+        assert twilio.emptied == [sid]
+        assert await world.traces() == {}
 
     async def test_a_provider_that_is_away_is_asked_again_by_the_service(self, world: World, twilio: Twilio) -> None:
         sids = await exchange(world)

@@ -15,8 +15,14 @@ from sms_foundation.auth.principal import COMMAND_LINE
 from sms_foundation.core.clock import utc_now
 from sms_foundation.core.config import LOCAL_PHONE_NUMBER
 from sms_foundation.core.db import Database
+from sms_foundation.core.work import queue
+from sms_foundation.core.work.queue import Lane, Priority
+from sms_foundation.enrichment.findings import FindingStore
+from sms_foundation.enrichment.tasks import Enrichment
+from sms_foundation.enrichment.tenants.lookup import TenantLookup
 from sms_foundation.messaging.delivery import ReceiptStore
 from sms_foundation.messaging.ingest import MessageStore
+from sms_foundation.messaging.jobs import MESSAGE_RECEIVED
 from sms_foundation.messaging.outbound.policy import SendingPolicy
 from sms_foundation.messaging.outbound.reconcile import Reconciliation
 from sms_foundation.messaging.personal_data import StoredMessage
@@ -24,6 +30,7 @@ from sms_foundation.privacy.erasing import Erased, Erasing, Listener
 from sms_foundation.privacy.subject import find_subject
 from tests.loopback import reply
 from tests.support.outbound import HttpProvider, Sending, Taken
+from tests.support.processes import eventually
 from tests.support.service import SMS_PATH, STATUS_PATH, Service
 
 PERSON = "+14155550123"
@@ -66,6 +73,51 @@ class World:
         """Hand everything that is due to the provider."""
         while work := await self.sender.claim():
             await self.sender.run(work)
+
+    async def read_texts(self) -> None:
+        """Do what a worker does with the texts that came in."""
+        findings = FindingStore(self.database, tells_profiles=False, on_work=lambda: None)
+        lookup = TenantLookup(None)
+        enrichment = Enrichment(self.database, lookup, None, findings, reconcile_every=timedelta(hours=1))
+        async with self.database.connection() as connection:
+            found = await queue.claim(
+                connection,
+                lanes=[Lane(MESSAGE_RECEIVED, Priority.NORMAL, 10)],
+                limit=10,
+                lease_token=uuid4(),
+                lease=timedelta(minutes=1),
+            )
+        for work in found:
+            await enrichment.enrich_message(work)
+        await enrichment.close()
+        await lookup.aclose()
+
+    async def opted_out(self) -> set[str]:
+        """Return who wants no more texts."""
+        rows = await self.database.pool.fetch("SELECT phone_number_canonical FROM sms_opt_outs")
+        return {row[0] for row in rows}
+
+    @asynccontextmanager
+    async def held(self, message_id: UUID) -> AsyncIterator[None]:
+        """Keep everybody else from changing a message."""
+        async with self.database.transaction() as connection:
+            await connection.execute("SELECT FROM sms_messages WHERE id = $1 FOR UPDATE", message_id)
+            yield
+
+    async def until_somebody_waits(self, count: int = 1) -> None:
+        """Return when so many connections wait for a lock."""
+
+        async def do_wait() -> bool:
+            return await self.count_waiting() == count
+
+        await eventually(do_wait, f"{count} wait for a lock")
+
+    async def count_waiting(self) -> int:
+        """Return how many connections wait for a lock."""
+        count: int = await self.database.pool.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return count
 
     async def text(self, sid: str, body: str, *, sender: str = PERSON, **more: str) -> None:
         """Let a text arrive."""
@@ -176,10 +228,16 @@ class World:
         return list(await self.database.pool.fetch("SELECT * FROM sms_messages ORDER BY id"))
 
 
+class KilledError(Exception):
+    """The process ends here."""
+
+
 class Listening:
     """What an erasing tells on its way."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dies_at: str | None = None) -> None:
+        """`dies_at`: the process ends when this is told for the first time."""
+        self._dies_at = dies_at
         self.done: list[tuple[int, int]] = []
         self.waited_for: list[int] = []
         self.not_forgotten: list[tuple[UUID, str]] = []
@@ -188,11 +246,17 @@ class Listening:
     def listener(self) -> Listener:
         def progress(done: int, total: int) -> None:
             self.done.append((done, total))
+            self._live_on("progress")
 
         def not_forgotten(message: StoredMessage, reason: str) -> None:
             self.not_forgotten.append((message.id, reason))
+            self._live_on("not_forgotten")
 
         return Listener(progress, self.waited_for.append, not_forgotten)
+
+    def _live_on(self, told: str) -> None:
+        if told == self._dies_at:
+            raise KilledError
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from sms_foundation.messaging.personal_data import StoredMessage
 from sms_foundation.privacy.erasing import Erased, Erasing, Listener, Survey, survey
 from sms_foundation.privacy.export import Export
 from sms_foundation.privacy.subject import Subject, find_subject
+from sms_foundation.providers.configured import are_simulated
 from sms_foundation.worker import open_core
 
 commands = typer.Typer(
@@ -64,7 +65,7 @@ def export(
 
         ask_database(settings, run)
     if output is not None:
-        print(f"{subject.number}: written to {output}", file=sys.stderr)
+        print(f"{_name(subject)}: written to {output}", file=sys.stderr)
 
 
 @commands.command()
@@ -77,14 +78,16 @@ def erase(
 
     \b
     canceled  messages that are not sent yet; calls to providers that are under way are waited for
-    erased    numbers, texts, media, raw payloads, labels and errors of all messages; language, tenant, workflow
+    erased    also what comes while this runs: numbers, texts, media, raw payloads, labels
+              and errors of all messages; language, tenant, workflow
     stays     that there was a message, when, in which state, its segments, its price, and the provider's id for it:
               so a late receipt or a repeated webhook brings nothing back
     kept      opt-outs and rules that deny the number: they protect the person
 
-    Providers that can are asked to forget the texts as well; each message that its provider will not forget is a line
-    on standard output: our id, provider, its id, why. Running it again is safe, and finishes what was interrupted.
-    Example:
+    Run it where the service runs, with its settings: providers that can are asked to forget texts and media as well,
+    and only a provider that is configured can be. Each message that its provider will not forget, or cannot be asked
+    about from here, is a line on standard output: our id, provider, its id, why. Keep them. Running it again is safe,
+    and finishes what was interrupted. Example:
 
         sms-foundation privacy erase +14155550123 --reference REQUEST-17
     """
@@ -101,17 +104,19 @@ async def _erase(
         try:
             found = await survey(core.database, subject, _Progress("counted").messages)
             if found.is_nothing:
-                _say(f"{subject.number}: nothing is stored that could be erased{_what_stays(found)}")
+                _say(f"{_name(subject)}: nothing is stored that could be erased{_what_stays(found)}")
                 return
             _say(_describe(subject, found))
             if not is_sure and not _is_confirmed():
                 raise StartupError("nothing was erased")
             progress = _Progress("erased")
             listener = Listener(progress.messages, progress.calls, _tell_not_forgotten)
-            erased = await Erasing(core.database, core.reconciliation, subject, listener).run(reference=reference)
+            simulated = [config.name for config in core.configs] if are_simulated(settings) else []
+            erasing = Erasing(core.database, core.reconciliation, subject, listener, simulated=simulated)
+            erased = await erasing.run(reference=reference)
             _say(_sum_up(subject, erased))
             if not (await survey(core.database, subject, _Progress("counted").messages)).is_nothing:
-                _say("new messages have come meanwhile; run it again to erase them as well")
+                _say("more has come since; run it again to erase it as well")
         except Exception as error:
             if is_outage(error):
                 raise StartupError(
@@ -177,9 +182,11 @@ def _describe(subject: Subject, found: Survey) -> str:
         ("receipts of other messages", found.unmatched_receipts, ""),
         ("tenants", found.tenants, "  (those with another number stay)" if found.tenants else ""),
         ("rules that allow the number", found.permissions, ""),
+        ("notes of rules that deny it", found.notes, ""),
+        ("used of its limits", found.limits, ""),
     ]
     lines = [f"  {name:<28}{count:>10}{more}" for name, count, more in rows]
-    return "\n".join([f"{subject.number}: to be erased", *lines, *_what_stays(found).splitlines()[1:]])
+    return "\n".join([f"{_name(subject)}: to be erased", *lines, *_what_stays(found).splitlines()[1:]])
 
 
 def _what_stays(found: Survey) -> str:
@@ -189,16 +196,22 @@ def _what_stays(found: Survey) -> str:
 
 
 def _sum_up(subject: Subject, erased: Erased) -> str:
-    lines = [f"{subject.number}: {erased.messages} messages erased, {erased.canceled} of them canceled"]
+    lines = [f"{_name(subject)}: {erased.messages} messages erased, {erased.canceled} of them canceled"]
     if erased.asked_later:
         lines.append(f"  {erased.asked_later} are on their way or could not be asked about; the service goes on asking")
     if erased.not_forgotten_by_provider:
-        lines.append(f"  {erased.not_forgotten_by_provider} stay at their provider: see standard output")
+        lines.append(f"  {erased.not_forgotten_by_provider} stay, or may stay, at their provider: see standard output")
     return "\n".join(lines)
 
 
 def _tell_not_forgotten(message: StoredMessage, reason: str) -> None:
-    print(f"{message.id}\t{message.provider}\t{message.provider_message_id}\t{reason}")
+    # At once: the message is erased next, and nothing here could name it afterwards.
+    print(f"{message.id}\t{message.provider}\t{message.provider_message_id or '-'}\t{reason}", flush=True)
+
+
+def _name(subject: Subject) -> str:
+    """Return the whole number for whoever sits before it, and what logs may hold for what is no terminal."""
+    return subject.number if sys.stderr.isatty() else subject.masked
 
 
 def _is_confirmed() -> bool:

@@ -66,7 +66,7 @@ class Enrichment:
         if message is None:
             return Done()
         if is_keyword(message.content):
-            async with self._database.connection() as connection:
+            async with self._database.transaction() as connection:
                 await apply_keyword(
                     connection,
                     work.ref_id,

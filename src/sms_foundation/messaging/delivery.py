@@ -62,7 +62,7 @@ WITH report AS MATERIALIZED (
              referred_id, price_micros, price_currency, trace_context, request_id)
 ), target AS MATERIALIZED (
     SELECT m.id, r.id AS event_id, r.provider_message_id, r.status, r.error_code, r.error_message, r.received_at,
-           r.price_micros, r.price_currency, r.status IN ({_sql_list(FINAL)}) AS is_final,
+           r.price_micros, r.price_currency, r.status IN ({_sql_list(FINAL)}) AS is_final, m.trace_context,
            {sql_is_erased("m")} AS is_erased
     FROM sms_messages AS m JOIN report AS r ON r.found_id = m.id
     WHERE m.provider_message_id IS NULL OR m.provider_message_id = r.provider_message_id
@@ -78,7 +78,9 @@ WITH report AS MATERIALIZED (
         error_code = coalesce(m.error_code, t.error_code),
         error_message = CASE WHEN NOT t.is_erased THEN coalesce(m.error_message, t.error_message) END,
         price_micros = coalesce(t.price_micros, m.price_micros),
-        price_currency = coalesce(t.price_currency, m.price_currency), updated_at = now()
+        price_currency = coalesce(t.price_currency, m.price_currency), updated_at = now(),
+        -- What nobody knew to be there when its person was erased: now its provider can be asked to forget it.
+        redact_at = CASE WHEN t.is_erased AND m.provider_message_id IS NULL THEN now() ELSE m.redact_at END
     FROM target AS t
     WHERE m.id = t.id
       AND ({_LEADS_FURTHER}
@@ -111,22 +113,26 @@ WITH report AS MATERIALIZED (
         CROSS JOIN LATERAL (SELECT trace_context, request_id FROM report WHERE report.id = event.id OFFSET 0) AS r
     WHERE event.message_id IS NULL
 )
-SELECT event.id, event.message_id, moved.is_applied, moved.delivered_after_s
-FROM event LEFT JOIN moved ON moved.id = event.message_id
+SELECT event.id, event.message_id, moved.is_applied, moved.delivered_after_s, t.trace_context
+FROM event LEFT JOIN moved ON moved.id = event.message_id LEFT JOIN target AS t ON t.event_id = event.id
 """  # noqa: S608  # put together from constants only
 
 _FIND_EVENT = """
 SELECT provider, provider_message_id FROM sms_message_status_events WHERE id = $1
 """
-_LOCK_MESSAGE = """
-SELECT id, delivery_status, error_code, error_message FROM sms_messages
+_LOCK_MESSAGE = f"""
+SELECT id, delivery_status, error_code, error_message, {sql_is_erased("m")} AS is_erased FROM sms_messages AS m
 WHERE provider = $1 AND provider_message_id = $2 FOR NO KEY UPDATE
-"""
+"""  # noqa: S608  # put together from constants only
 _UNMATCHED_EVENTS = """
 SELECT id, event_status, error_code, error_message FROM sms_message_status_events
 WHERE provider = $1 AND provider_message_id = $2 AND message_id IS NULL ORDER BY created_at, id FOR UPDATE
 """
 _CLAIM_EVENTS = "UPDATE sms_message_status_events SET message_id = $2 WHERE id = ANY($1)"
+# What came before its message was known must not bring somebody back who was erased since.
+_EMPTY_EVENTS = """
+UPDATE sms_message_status_events SET raw_webhook_data = NULL, error_message = NULL WHERE id = ANY($1)
+"""
 _SAVE_STATUS = """
 UPDATE sms_messages
 SET delivery_status = $2, error_code = $3, error_message = $4, updated_at = now(),
@@ -145,6 +151,10 @@ class ReceiptOutcome(StrEnum):
     DUPLICATE = "duplicate"  # the same status of the same message was known
 
 
+_Applied = tuple[ReceiptOutcome, str | None]
+"""What became of one, and where its message stands in a trace."""
+
+
 class ReceiptStore:
     """Stores status callbacks and applies them, many per commit."""
 
@@ -154,7 +164,7 @@ class ReceiptStore:
         """`on_delivered(provider, seconds)` is told how long after its sending a message reached the phone."""
         self._database = database
         self._on_delivered = on_delivered
-        self._batcher: Batcher[tuple[StatusReport, Origin], ReceiptOutcome] = Batcher(
+        self._batcher: Batcher[tuple[StatusReport, Origin], _Applied] = Batcher(
             self._write,
             is_item_to_blame=lambda error: not is_outage(error),
             max_items=_MAX_BATCH,
@@ -170,11 +180,11 @@ class ReceiptStore:
         Idempotent on (provider, provider_message_id, event_status, error_code). Raises like `MessageStore.store`.
         """
         started = monotonic()
-        outcome = await self._batcher.submit((report, origin()))
+        outcome, trace_context = await self._batcher.submit((report, origin()))
         _store_seconds.observe(monotonic() - started)
         _counter(report.provider, outcome.value).inc()
-        if outcome in (ReceiptOutcome.APPLIED, ReceiptOutcome.LATE):
-            await record_applied(self._database, report, outcome.value)
+        if self._database.tracer is not None and outcome in (ReceiptOutcome.APPLIED, ReceiptOutcome.LATE):
+            record_applied(self._database.tracer, trace_context, report, outcome.value)
         return outcome
 
     def use(self) -> Use:
@@ -185,10 +195,10 @@ class ReceiptStore:
         """Wait until everything submitted is committed or refused."""
         await self._batcher.close()
 
-    async def _write(self, arrived: Sequence[tuple[StatusReport, Origin]]) -> list[ReceiptOutcome]:
+    async def _write(self, arrived: Sequence[tuple[StatusReport, Origin]]) -> list[_Applied]:
         batch = [report for report, _ in arrived]
         causes = [cause for _, cause in arrived]
-        outcomes: list[ReceiptOutcome] = [ReceiptOutcome.DUPLICATE] * len(batch)
+        outcomes: list[_Applied] = [(ReceiptOutcome.DUPLICATE, None)] * len(batch)
         rounds = _rounds(batch)
         delivered: list[tuple[str, float]] = []
         is_one_statement = len(rounds) == 1 and not any(is_opt_out(report) for report in batch)
@@ -225,7 +235,7 @@ async def _apply_round(
     batch: Sequence[StatusReport],
     causes: Sequence[Origin],
     positions: Sequence[int],
-    outcomes: list[ReceiptOutcome],
+    outcomes: list[_Applied],
     delivered: list[tuple[str, float]],
 ) -> None:
     reports = [batch[position] for position in positions]
@@ -249,16 +259,16 @@ async def _apply_round(
         [causes[position].trace_context for position in positions],
         [causes[position].request_id for position in positions],
     )
-    kept = {row[0]: (row[1], row[2], row[3]) for row in rows}
+    kept = {row[0]: row[1:] for row in rows}
     for position, event_id in zip(positions, ids, strict=True):
         if event_id not in kept:
-            outcomes[position] = ReceiptOutcome.DUPLICATE
+            outcomes[position] = ReceiptOutcome.DUPLICATE, None
             continue
-        message_id, is_applied, delivered_after_s = kept[event_id]
+        message_id, is_applied, delivered_after_s, trace_context = kept[event_id]
         if message_id is None:
-            outcomes[position] = ReceiptOutcome.UNMATCHED
+            outcomes[position] = ReceiptOutcome.UNMATCHED, None
         else:
-            outcomes[position] = ReceiptOutcome.APPLIED if is_applied else ReceiptOutcome.LATE
+            outcomes[position] = ReceiptOutcome.APPLIED if is_applied else ReceiptOutcome.LATE, trace_context
         if delivered_after_s is not None:
             delivered.append((batch[position].provider, delivered_after_s))
 
@@ -289,6 +299,9 @@ async def match_receipt(connection: Connection, event_id: UUID, words: WordsOfPr
             error_code = error_code or each["error_code"]
             error_message = error_message or each["error_message"]
         current = following
+    if message["is_erased"]:
+        error_message = None
+        await connection.execute(_EMPTY_EVENTS, [each["id"] for each in waiting])
     await connection.execute(_SAVE_STATUS, message["id"], current, error_code, error_message, current in FINAL)
     await connection.execute(_CLAIM_EVENTS, [each["id"] for each in waiting], message["id"])
     return True

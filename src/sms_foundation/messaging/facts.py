@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sms_foundation.core.db import Connection
-from sms_foundation.messaging.tombstones import sql_has_person
+from sms_foundation.messaging.tombstones import sql_has_person, sql_is_erased
 
 _LOAD_MESSAGES = """
 SELECT m.id, m.conversation_id, m.conversation_seq, c.phone_number_canonical, m.from_number, m.message_content,
@@ -18,19 +18,19 @@ FROM sms_messages AS m JOIN sms_conversations AS c ON c.id = m.conversation_id
 WHERE m.id = ANY($1)
 """
 
-_SAVE_LANGUAGES = """
+# Of somebody who was erased nothing is found out any more.
+_SAVE_LANGUAGES = f"""
 UPDATE sms_messages AS m SET language_detected = f.language, language_confidence = f.confidence, updated_at = now()
 FROM unnest($1::uuid[], $2::text[], $3::float8[]) AS f(id, language, confidence)
-WHERE m.id = f.id
-"""
+WHERE m.id = f.id AND NOT {sql_is_erased("m")}
+"""  # noqa: S608  # put together from constants only
 
-# Of somebody who was erased nothing is found out any more.
 _LOCK_CONVERSATIONS = f"""
 SELECT id, phone_number_canonical, phone_number_original, tenant_id, tenant_lookup_status, language_detected,
        language_confidence::float8, language_seq, last_message_at
 FROM sms_conversations AS c WHERE id = ANY($1) AND {sql_has_person("c")}
 ORDER BY phone_number_canonical FOR NO KEY UPDATE
-"""  # noqa: S608  # put together from constants only
+"""  # noqa: S608
 
 _LOAD_LANGUAGE_TIMES = """
 SELECT c.id, m.created_at
@@ -113,7 +113,7 @@ async def load_messages(connection: Connection, ids: Sequence[UUID]) -> dict[UUI
 
 
 async def save_message_languages(connection: Connection, languages: Mapping[UUID, tuple[str, float]]) -> None:
-    """Keep the recognised language and its confidence (0..1) of each message."""
+    """Keep the recognised language and its confidence (0..1) of each message that was not erased meanwhile."""
     ids = sorted(languages)  # the order in which status callbacks lock messages
     found = [languages[id_] for id_ in ids]
     await connection.execute(

@@ -213,6 +213,8 @@ sms_opt_outs = Table(
     Column("provider", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     PrimaryKeyConstraint("phone_number_canonical", "sender"),
+    # An opt-out of nobody protects nobody: better an error that is seen.
+    CheckConstraint("phone_number_canonical NOT LIKE 'erased:%'", name="is_somebody"),
 )
 
 sms_providers = Table(

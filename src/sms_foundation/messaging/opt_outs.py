@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sms_foundation.core.db import Connection
-from sms_foundation.messaging.tombstones import sql_has_person
+from sms_foundation.messaging.tombstones import sql_has_person, sql_is_erased
 from sms_foundation.providers.base import StatusReport
 from sms_foundation.providers.errors import ErrorKind
 
@@ -32,13 +32,18 @@ JOIN sms_messages AS m USING (provider, provider_message_id)
 _RECORD = """
 INSERT INTO sms_opt_outs (phone_number_canonical, sender, source) VALUES ($1, $2, 'keyword') ON CONFLICT DO NOTHING
 """
-# Texts are looked at in any order, and again when something fails: the last one counts.
-_HAS_LATER_KEYWORD = """
-SELECT EXISTS (
+# One phone's words one after the other. Or a START that has looked for later words already would forget the STOP that
+# comes and is recorded before it goes on.
+_LOCK_PHONE = "SELECT pg_advisory_xact_lock(hashtextextended('keyword of ' || $1, 0))"
+# Texts are looked at in any order, and again when something fails: the last one counts. One that was erased meanwhile
+# was taken at its word before that; it knows nothing of what the person has said since, in a new conversation.
+_IS_LAST_WORD = f"""
+SELECT NOT EXISTS (SELECT FROM sms_messages AS m WHERE m.id = $1 AND {sql_is_erased("m")})
+   AND NOT EXISTS (
     SELECT FROM sms_messages AS m JOIN sms_messages AS later USING (conversation_id)
     WHERE m.id = $1 AND later.conversation_seq > m.conversation_seq AND later.direction = 'inbound'
       AND later.to_number = m.to_number AND upper(btrim(later.message_content, E' \\t\\r\\n')) = ANY($2))
-"""
+"""  # noqa: S608
 # All of them: sending asks for the phone alone, and a provider may have recorded another sender (a Messaging Service).
 _FORGET = "DELETE FROM sms_opt_outs WHERE phone_number_canonical = $1"
 
@@ -73,12 +78,14 @@ def is_keyword(text: str) -> bool:
 async def apply_keyword(connection: Connection, message_id: UUID, *, phone: str, own_number: str, text: str) -> None:
     """Take STOP and START, texted by `phone` to `own_number`, at their word; any other text changes nothing.
 
-    Idempotent, also after a later word of the same phone has been applied.
+    Needs a transaction. Idempotent, also after a later word of the same phone has been applied, and when the message
+    was erased since.
     """
     word = text.strip().upper()
     if word not in STOP_WORDS | START_WORDS:
         return
-    if await connection.fetchval(_HAS_LATER_KEYWORD, message_id, list(STOP_WORDS | START_WORDS)):
+    await connection.execute(_LOCK_PHONE, phone)
+    if not await connection.fetchval(_IS_LAST_WORD, message_id, list(STOP_WORDS | START_WORDS)):
         return
     if word in STOP_WORDS:
         await connection.execute(_RECORD, phone, own_number)

@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from sms_foundation.core.db import Connection
-from sms_foundation.messaging.tombstones import ERASED, ERASED_PREFIX, ERASING_PREFIX, sql_is_erased
+from sms_foundation.messaging.tombstones import ERASED, ERASED_PREFIX, sql_is_erased
 
 STRETCH: Final = 500
 _FETCH: Final = 1000
@@ -20,22 +20,16 @@ _FIND: Final = """
 SELECT id, phone_number_canonical, message_count, tenant_id FROM sms_conversations
 WHERE phone_number_canonical = ANY($1) ORDER BY phone_number_canonical
 """
-# The row is locked first: what is being stored in the conversation now is in its count then, and whatever comes later
-# finds no conversation of this number and begins another.
-_LOCK: Final = """
-SELECT FROM sms_conversations WHERE phone_number_canonical = ANY($1) ORDER BY phone_number_canonical FOR UPDATE
-"""
-_DETACH: Final = f"""
-UPDATE sms_conversations SET phone_number_canonical = '{ERASING_PREFIX}' || phone_number_canonical, updated_at = now()
-WHERE phone_number_canonical = ANY($1)
-"""  # noqa: S608  # put together from constants only
+# Whatever is being stored in the conversation is in the count then, or waits: for a conversation that is still the
+# person's, or finds none and begins another.
+_LOCK: Final = "SELECT message_count, tenant_id FROM sms_conversations WHERE id = $1 FOR UPDATE"
 _BURY: Final = f"""
 UPDATE sms_conversations
 SET phone_number_canonical = '{ERASED_PREFIX}' || id, phone_number_original = '{ERASED}', tenant_id = NULL,
     tenant_lookup_status = 'unknown', workflow_type = NULL, workflow_id = NULL, conversation_status = '{ERASED}',
     language_detected = 'unknown', language_confidence = 0, language_seq = 0, updated_at = now()
 WHERE id = $1
-"""  # noqa: S608
+"""  # noqa: S608  # put together from constants only
 
 _IS_UNSENT: Final = "(m.delivery_status IN ('accepted', 'queued') AND m.provider_message_id IS NULL)"
 
@@ -47,21 +41,25 @@ FROM sms_messages AS m
 WHERE conversation_id = $1 AND conversation_seq > $2 AND conversation_seq <= $3 AND NOT {sql_is_erased("m")}
 """  # noqa: S608
 _LOAD: Final = f"""
-SELECT id, provider, provider_message_id, ended_at IS NOT NULL OR direction = 'inbound', sent_at
+SELECT id, provider, provider_message_id, ended_at IS NOT NULL OR direction = 'inbound',
+       delivery_status IN ('sending', 'unknown') AND provider_message_id IS NULL, sent_at
 FROM sms_messages AS m
 WHERE conversation_id = $1 AND conversation_seq > $2 AND conversation_seq <= $3 AND NOT {sql_is_erased("m")}
 ORDER BY id
 """  # noqa: S608
 _LOCK_MESSAGES: Final = "SELECT FROM sms_messages WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE"
-# One that is to be sent yet is left alone: it has to be called off first. The key and the digest of a request go as
-# well: callers put names into the one, and the other is made of text and number.
+# One that is to be sent yet is left alone: it has to be called off first. One whose call nobody saw end stays of
+# unknown fate: nobody looks into it any more. The key and the digest of a request go as well: callers put names into
+# the one, and the other is made of text and number.
 _ERASE_MESSAGES: Final = f"""
 UPDATE sms_messages AS m
 SET from_number = CASE direction WHEN 'inbound' THEN '{ERASED}' ELSE from_number END,
     to_number = CASE direction WHEN 'outbound' THEN '{ERASED}' ELSE to_number END,
     message_content = '', media = '[]', error_message = NULL, language_detected = NULL, language_confidence = NULL,
     raw_webhook_data = NULL, idempotency_key = NULL, request_digest = NULL, metadata = NULL,
-    trace_context = NULL, request_id = NULL, redact_at = now() + e.again_after, updated_at = now()
+    trace_context = NULL, request_id = NULL, redact_at = now() + e.again_after, updated_at = now(),
+    delivery_status = CASE WHEN delivery_status = 'sending' AND provider_message_id IS NULL THEN 'unknown'
+                           ELSE delivery_status END
 FROM unnest($1::uuid[], $2::interval[]) AS e(id, again_after)
 WHERE m.id = e.id AND NOT {_IS_UNSENT}
 RETURNING m.id
@@ -102,18 +100,16 @@ UPDATE sms_message_status_events SET raw_webhook_data = NULL, error_message = NU
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation of somebody; `address` is the person's, also while the conversation is being erased."""
+    """A conversation of somebody, whose address it has; `message_count` is the last `conversation_seq` as well."""
 
     id: UUID
     address: str
     message_count: int
     tenant_id: str | None
-    is_detached: bool
 
     def stretches(self) -> list[tuple[int, int]]:
         """Return (after, up_to) of `conversation_seq` for each stretch, in order."""
-        starts = range(0, self.message_count, STRETCH)
-        return [(start, min(start + STRETCH, self.message_count)) for start in starts]
+        return stretches(0, self.message_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,28 +132,27 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message that is not erased yet, as its provider has to be asked about it; `has_ended`: nothing follows."""
+    """A message that is not erased yet, as its provider has to be asked about it.
+
+    `has_ended`: nothing follows. `is_unsure`: a provider was called, and nobody knows whether the message got there.
+    """
 
     id: UUID
     provider: str | None
     provider_message_id: str | None
     has_ended: bool
+    is_unsure: bool
     sent_at: datetime | None
 
 
+def stretches(after: int, up_to: int) -> list[tuple[int, int]]:
+    """Return (after, up_to) of `conversation_seq` for each stretch of what lies behind `after`, in order."""
+    return [(start, min(start + STRETCH, up_to)) for start in range(after, up_to, STRETCH)]
+
+
 async def find_conversations(connection: Connection, addresses: Sequence[str]) -> list[Conversation]:
-    """Return the conversations of these canonical addresses; an address has two when one is half erased."""
-    wanted = [*addresses, *(ERASING_PREFIX + each for each in addresses)]
-    return [
-        Conversation(
-            id=row[0],
-            address=row[1].removeprefix(ERASING_PREFIX),
-            message_count=row[2],
-            tenant_id=row[3],
-            is_detached=row[1].startswith(ERASING_PREFIX),
-        )
-        for row in await connection.fetch(_FIND, wanted)
-    ]
+    """Return the conversations of these canonical addresses, also those that are half erased."""
+    return [Conversation(*row) for row in await connection.fetch(_FIND, addresses)]
 
 
 async def count_stretch(connection: Connection, conversation_id: UUID, after: int, up_to: int) -> Counts:
@@ -165,10 +160,10 @@ async def count_stretch(connection: Connection, conversation_id: UUID, after: in
     return Counts(*await connection.fetchrow(_COUNT, conversation_id, after, up_to))
 
 
-async def detach(connection: Connection, addresses: Sequence[str]) -> None:
-    """Take the conversations of these addresses out of use: nothing is added to them any more. Needs a transaction."""
-    await connection.execute(_LOCK, addresses)
-    await connection.execute(_DETACH, addresses)
+async def lock_conversation(connection: Connection, conversation_id: UUID) -> tuple[int, str | None]:
+    """Return how many messages a conversation has, and its tenant; it gets no more until the transaction ends."""
+    count, tenant_id = await connection.fetchrow(_LOCK, conversation_id)
+    return count, tenant_id
 
 
 async def load_stretch(connection: Connection, conversation_id: UUID, after: int, up_to: int) -> list[StoredMessage]:
@@ -192,7 +187,7 @@ async def erase_messages(
 
 
 async def bury_conversation(connection: Connection, conversation_id: UUID) -> None:
-    """Forget whose conversation it was: the end of its erasing. Idempotent."""
+    """Forget whose conversation it was: the end of its erasing, once no message is left. Idempotent."""
     await connection.execute(_BURY, conversation_id)
 
 

@@ -1,6 +1,6 @@
 """A receipt as part of its message's trace: a provider's callback knows nothing of traces, the message does.
 
-Only where spans are recorded: nobody else reads the message for it.
+What comes by a callback costs no query of its own: the statement that applies it tells where its message stands.
 """
 
 from uuid import UUID
@@ -15,7 +15,6 @@ from sms_foundation.providers.base import MessageStatus, StatusReport, parse_sta
 
 log = structlog.get_logger(__name__)
 
-_FIND = "SELECT trace_context FROM sms_messages WHERE provider_message_id = $2 AND provider = $1"
 _FIND_BY_EVENT = """
 SELECT m.trace_context, e.provider, e.event_status
 FROM sms_message_status_events AS e JOIN sms_messages AS m ON m.id = e.message_id
@@ -23,28 +22,27 @@ WHERE e.id = $1
 """
 
 
-async def record_applied(database: Database, report: StatusReport, outcome: str) -> None:
-    """Record a receipt that has found its message, linked to what is current: the callback, or the asking for it."""
-    if database.tracer is None:
-        return
-    row = await _find(database, _FIND, report.provider, report.provider_message_id)
-    if row is not None:
-        _record(database.tracer, row["trace_context"], report.provider, report.status, outcome)
+def record_applied(tracer: Tracer, trace_context: str | None, report: StatusReport, outcome: str) -> None:
+    """Record a receipt that has found its message, linked to what is current: the callback, or the asking for it.
+
+    `trace_context` is the message's; None for one of before it was kept.
+    """
+    _record(tracer, trace_context, report.provider, report.status, outcome)
 
 
 async def record_matched(database: Database, event_id: UUID) -> None:
-    """Record a receipt whose message was found later, linked to what is current: work that goes on from the callback."""
+    """Record a receipt whose message was found later, linked to what is current: work that follows the callback."""
     if database.tracer is None:
         return
-    row = await _find(database, _FIND_BY_EVENT, event_id)
+    row = await _find(database, event_id)
     if row is not None:
         _record(database.tracer, row["trace_context"], row["provider"], parse_status(row["event_status"]), "matched")
 
 
-async def _find(database: Database, query: str, *arguments: object) -> asyncpg.Record | None:
+async def _find(database: Database, event_id: UUID) -> asyncpg.Record | None:
     try:
         async with database.connection() as connection:
-            return await connection.fetchrow(query, *arguments)
+            return await connection.fetchrow(_FIND_BY_EVENT, event_id)
     except Exception as error:  # noqa: BLE001  # the receipt is stored: a missing span is no reason to refuse it now
         log.warning("receipt.not_traced", error=explain_outage(error))
         return None

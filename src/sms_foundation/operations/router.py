@@ -1,6 +1,7 @@
 """The routes of operations, and an application that has these and no others."""
 
-import structlog
+import asyncio
+
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
@@ -8,24 +9,17 @@ from starlette.types import ASGIApp
 
 from sms_foundation.compat.metrics import OldNames
 from sms_foundation.core.config import Settings
-from sms_foundation.core.db import Database, explain_outage
-from sms_foundation.core.limited import Limited
-from sms_foundation.core.saturation import Saturation
 from sms_foundation.core.stopping import Stopping
 from sms_foundation.core.web.context import EdgeLoad, RequestContext
 from sms_foundation.core.web.errors import install_error_handlers
 from sms_foundation.core.web.guarded import Guard, GuardedRoute
 from sms_foundation.core.web.health import health_router
 from sms_foundation.core.web.security_headers import SecurityHeaders
-from sms_foundation.core.work import queue
-from sms_foundation.core.work.metrics import WORK_BACKLOG, WORK_OLDEST_DUE_SECONDS
+from sms_foundation.operations.backlog import BacklogGauges
 from sms_foundation.operations.dependencies import dependency_checks
+from sms_foundation.operations.metrics import READY
 from sms_foundation.operations.readiness import Readiness
 from sms_foundation.worker import Core
-
-log = structlog.get_logger(__name__)
-
-_BACKLOG_PATIENCE_S = 2.0
 
 
 def operations_routers(settings: Settings, core: Core, stopping: Stopping, *, must_work: bool) -> list[APIRouter]:
@@ -36,7 +30,7 @@ def operations_routers(settings: Settings, core: Core, stopping: Stopping, *, mu
     readiness = Readiness(core, stopping, must_work=must_work)
     checks = dependency_checks(settings, core)
     health = health_router(checks, not_ready=readiness.not_ready, not_alive=readiness.not_alive)
-    return [health, _metrics_router(core.database, core.saturation)]
+    return [health, _metrics_router(core, readiness, answers_callers=not must_work)]
 
 
 def operations_app(settings: Settings, core: Core, stopping: Stopping, guard: Guard) -> ASGIApp:
@@ -49,34 +43,17 @@ def operations_app(settings: Settings, core: Core, stopping: Stopping, guard: Gu
     return RequestContext(app, EdgeLoad(), SecurityHeaders(), stopping)
 
 
-def _metrics_router(database: Database, saturation: Saturation) -> APIRouter:
+def _metrics_router(core: Core, readiness: Readiness, *, answers_callers: bool) -> APIRouter:
     router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
-
-    async def count_backlog() -> list[queue.Backlog]:
-        async with database.connection() as connection:
-            return await queue.backlog(connection)
-
-    backlog = Limited(count_backlog, limit_s=_BACKLOG_PATIENCE_S)
+    backlog = BacklogGauges(core.database)
 
     @router.get("/metrics")
     async def show_metrics() -> Response:
         """Everything Prometheus wants to know; the backlog is counted at this moment, if the database can be asked."""
-        try:
-            kinds = await backlog()
-        except Exception as error:  # noqa: BLE001  # metrics matter most when something is wrong
-            log.warning("metrics.no_backlog", error=explain_outage(error))
-        else:
-            _set_backlog(kinds)
-        collectors = (REGISTRY, saturation, OldNames())
+        problem, _ = await asyncio.gather(readiness.not_ready(), backlog.refresh())
+        READY.labels("api").set(answers_callers and problem is None)
+        READY.labels("work").set(core.is_working and problem is None)
+        collectors = (REGISTRY, core.saturation, OldNames())
         return Response(b"".join(map(generate_latest, collectors)), media_type=CONTENT_TYPE_LATEST)
 
     return router
-
-
-def _set_backlog(kinds: list[queue.Backlog]) -> None:
-    WORK_BACKLOG.clear()
-    WORK_OLDEST_DUE_SECONDS.clear()
-    for each in kinds:
-        for state in ("due", "scheduled", "leased", "dead"):
-            WORK_BACKLOG.labels(each.kind, state).set(getattr(each, state))
-        WORK_OLDEST_DUE_SECONDS.labels(each.kind).set(each.oldest_due_s)

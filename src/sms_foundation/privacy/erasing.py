@@ -1,13 +1,15 @@
 """Erasing everything stored about a number, in steps that can be killed anywhere and repeated.
 
-First the conversations are taken out of use, so that whatever comes from now on belongs to a new one; then what is
-not sent yet is called off, and calls under way are waited for; then messages are erased, stretch by stretch; and only
-the last step forgets whose conversation it was. So a repetition finds what an interrupted run has left.
+A conversation stays the person's, and in use, until the last step: so a STOP that comes meanwhile is the person's, and
+a repetition finds what an interrupted run has left. What is not sent yet is called off, and calls under way are waited
+for; then messages are erased, stretch by stretch, with those that came meanwhile; and when no more have come the
+conversation forgets, in the same moment, whose it was.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -16,34 +18,45 @@ from sms_foundation.auth.limits.limiter import number_key_prefixes
 from sms_foundation.auth.numbers import personal_data as number_rules
 from sms_foundation.auth.principal import COMMAND_LINE
 from sms_foundation.core.db import Connection, Database
-from sms_foundation.core.rates.postgres import forget_keys
+from sms_foundation.core.rates.postgres import count_keys, forget_keys
 from sms_foundation.enrichment.tenants import personal_data as tenants
 from sms_foundation.messaging import personal_data as messaging
 from sms_foundation.messaging.outbound.calling_off import call_off, cancel_unsent
-from sms_foundation.messaging.outbound.reconcile import Reconciliation, Redaction, Report
+from sms_foundation.messaging.outbound.reconcile import NOT_CONFIGURED, Reconciliation, Redaction, Report
 from sms_foundation.messaging.personal_data import Conversation, Counts, StoredMessage
 from sms_foundation.privacy.subject import Subject
 
 _AT_ONCE: Final = 8
 _LOOK_AGAIN_S: Final = 0.5
+# Whoever receives the report, or the answer, that names the message has its provider asked.
+_UNSURE: Final = Redaction(None, "nobody knows whether it got there; the service asks once that turns out")
+# Where this process cannot ask, the service may well be able to.
+_NOT_CONFIGURED: Final = Redaction(timedelta(0), "this provider is not configured here; the service asks if it can")
+_SIMULATED: Final = Redaction(timedelta(0), "this provider is simulated here; the service asks if it can")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What there is about a person. `opt_outs` and `denials` stay."""
+    """What there is about a person. `opt_outs` and `denials` stay; `notes` are those of denials.
+
+    `limits`: how much of their limits is used, in the last hours.
+    """
 
     conversations: int
     counts: Counts
     unmatched_receipts: int
     tenants: int
     permissions: int
+    notes: int
+    limits: int
     opt_outs: int
     denials: int
 
     @property
     def is_nothing(self) -> bool:
         """Whether nothing would be erased."""
-        return not (self.conversations or self.unmatched_receipts or self.tenants or self.permissions)
+        rules = self.permissions + self.notes
+        return not (self.conversations or self.unmatched_receipts or self.tenants or rules or self.limits)
 
 
 @dataclass(slots=True)
@@ -64,7 +77,8 @@ class Listener:
     """What is told on the way.
 
     `progress(done, total)` of messages; `waiting(calls)` while providers are being called; `not_forgotten(message,
-    reason)` for each that its provider will not forget.
+    reason)` for each of which nobody here can say that its provider forgets it, before it is erased: a run that is
+    killed in between, or another one at the same time, tells it again.
     """
 
     progress: Callable[[int, int], None]
@@ -76,7 +90,8 @@ async def survey(database: Database, subject: Subject, progress: Callable[[int, 
     """Count what there is about `subject`, and change nothing."""
     async with database.connection() as connection:
         conversations = await messaging.find_conversations(connection, subject.addresses)
-        may_be_texted = await number_rules.find_rule(connection, subject.number)
+        rule = await number_rules.find_rule(connection, subject.number)
+        limits = await count_keys(connection, number_key_prefixes(subject.number))
         opt_outs = len(await messaging.export_opt_outs(connection, subject.addresses))
         tenant_ids = await tenants.find_tenants(connection, subject.addresses)
     counts = Counts()
@@ -92,22 +107,35 @@ async def survey(database: Database, subject: Subject, progress: Callable[[int, 
         counts=counts,
         unmatched_receipts=len(await _find_unmatched(database, subject)),
         tenants=len(tenant_ids),
-        permissions=int(may_be_texted is True),
+        permissions=int(rule is not None and rule.is_allowed),
+        notes=int(rule is not None and not rule.is_allowed and bool(rule.note)),
+        limits=limits,
         opt_outs=opt_outs,
-        denials=int(may_be_texted is False),
+        denials=int(rule is not None and not rule.is_allowed),
     )
 
 
 class Erasing:
-    """Erases one person's data; `reconciliation` is what asks the providers."""
+    """Erases one person's data.
+
+    `reconciliation` is what asks the providers, but for those in `simulated`: a stand-in knows nothing of what the
+    real one has.
+    """
 
     def __init__(
-        self, database: Database, reconciliation: Reconciliation, subject: Subject, listener: Listener
+        self,
+        database: Database,
+        reconciliation: Reconciliation,
+        subject: Subject,
+        listener: Listener,
+        *,
+        simulated: Collection[str] = (),
     ) -> None:
         self._database = database
         self._reconciliation = reconciliation
         self._subject = subject
         self._listener = listener
+        self._simulated = simulated
         self._erased = Erased()
         self._asked = Report()
         self._total = self._done = 0
@@ -115,38 +143,47 @@ class Erasing:
     async def run(self, *, reference: str | None) -> Erased:
         """Erase everything, between two rows in the audit log; `reference` is the request's, for those rows.
 
-        Idempotent, and a run that was killed is finished by the next. Whatever the person texts, or is sent, from the
-        beginning of this run on makes a new conversation, which is not touched.
+        Idempotent, a run that was killed is finished by the next, and two at once do no more than one. Whatever the
+        person texts, or is sent, while this runs is erased as well; what comes after it makes a new conversation.
         """
         async with self._database.transaction() as connection:
             found = await messaging.find_conversations(connection, self._subject.addresses)
             await self._record(connection, {"stage": "begun", "reference": reference, "conversations": _ids(found)})
         self._total = sum(each.message_count for each in found)
-        await self._erase([each for each in found if each.is_detached])  # what an interrupted run has left
-        await self._erase(await self._detach())
+        for conversation in found:
+            await self._erase(conversation)
         await self._erase_unmatched_receipts()
         async with self._database.transaction() as connection:
             await self._forget_the_rest(connection)
             await self._record(connection, {"stage": "finished", "reference": reference, **asdict(self._erased)})
         return self._erased
 
-    async def _detach(self) -> list[Conversation]:
-        async with self._database.transaction() as connection:
-            await messaging.detach(connection, self._subject.addresses)
-            return await messaging.find_conversations(connection, self._subject.addresses)
-
-    async def _erase(self, conversations: Sequence[Conversation]) -> None:
-        for conversation in conversations:
+    async def _erase(self, conversation: Conversation) -> None:
+        erased, count = 0, conversation.message_count
+        while True:
+            # How many there are was read before: so of each of them all work is found, and a STOP among them is taken
+            # at its word before it is erased.
             await self._call_off(conversation)
-        for conversation in conversations:
-            for after, up_to in conversation.stretches():
+            for after, up_to in messaging.stretches(erased, count):
                 await self._erase_stretch(conversation, after, up_to)
                 self._done += up_to - after
                 self._listener.progress(self._done, max(self._done, self._total))
-            async with self._database.transaction() as connection:
-                await messaging.bury_conversation(connection, conversation.id)
-                await self._forget_tenants(connection, conversation.tenant_id)
-            self._erased.conversations += 1
+            come = await self._bury(conversation, count)
+            if come is None:
+                break
+            erased, count = count, come
+        self._erased.conversations += 1
+
+    async def _bury(self, conversation: Conversation, erased: int) -> int | None:
+        """Forget whose conversation it was, if it has no more messages than `erased`; else return how many it has."""
+        async with self._database.transaction() as connection:
+            count, tenant_id = await messaging.lock_conversation(connection, conversation.id)
+            if count > erased:
+                return count
+            await messaging.bury_conversation(connection, conversation.id)
+            if tenant_id is not None:
+                await tenants.forget_numbers(connection, [tenant_id], self._subject.addresses)
+        return None
 
     async def _call_off(self, conversation: Conversation) -> None:
         """Return when nothing more happens to the messages of a conversation; a call has half a lease at most."""
@@ -165,6 +202,9 @@ class Erasing:
             if not found:
                 return
             redactions = await self._ask_providers(found)
+            for message, redaction in zip(found, redactions, strict=True):
+                if redaction.problem is not None:
+                    self._listener.not_forgotten(message, redaction.problem)
             async with self._database.transaction() as connection:
                 erased = await messaging.erase_messages(
                     connection, [each.id for each in found], [each.again_after for each in redactions]
@@ -183,25 +223,27 @@ class Erasing:
         redactions: list[Redaction] = []
         for start in range(0, len(messages), _AT_ONCE):
             few = messages[start : start + _AT_ONCE]
-            redactions += await asyncio.gather(
-                *(
-                    self._reconciliation.redact_at_provider(
-                        each.provider,
-                        each.provider_message_id,
-                        self._asked,
-                        has_ended=each.has_ended,
-                        sent_at=each.sent_at,
-                    )
-                    for each in few
-                )
-            )
+            redactions += await asyncio.gather(*(self._ask_provider(each) for each in few))
         return redactions
+
+    async def _ask_provider(self, message: StoredMessage) -> Redaction:
+        if message.is_unsure:
+            return _UNSURE
+        if message.provider_message_id is not None and message.provider in self._simulated:
+            return _SIMULATED
+        redaction = await self._reconciliation.redact_at_provider(
+            message.provider,
+            message.provider_message_id,
+            self._asked,
+            has_ended=message.has_ended,
+            sent_at=message.sent_at,
+        )
+        return _NOT_CONFIGURED if redaction is NOT_CONFIGURED else redaction
 
     def _count(self, message: StoredMessage, redaction: Redaction) -> None:
         self._erased.messages += 1
         if redaction.problem is not None:
             self._erased.not_forgotten_by_provider += 1
-            self._listener.not_forgotten(message, redaction.problem)
         elif redaction.again_after is not None:
             self._erased.asked_later += 1
         elif message.provider_message_id is not None:
@@ -215,14 +257,10 @@ class Erasing:
         self._erased.unmatched_receipts = len(ids)
 
     async def _forget_the_rest(self, connection: Connection) -> None:
-        await self._forget_tenants(connection, None)
+        addresses = self._subject.addresses
+        await tenants.forget_numbers(connection, await tenants.find_tenants(connection, addresses), addresses)
         await number_rules.forget_rules(connection, COMMAND_LINE, self._subject.number)
         await forget_keys(connection, number_key_prefixes(self._subject.number))
-
-    async def _forget_tenants(self, connection: Connection, also: str | None) -> None:
-        addresses = self._subject.addresses
-        found = {*await tenants.find_tenants(connection, addresses), *([] if also is None else [also])}
-        await tenants.forget_numbers(connection, sorted(found), addresses)
 
     async def _record(self, connection: Connection, details: dict[str, object]) -> None:
         await record(

@@ -184,6 +184,10 @@ class Provider(Protocol):
     def can_look_up(self) -> bool:
         """False: `find_sent` cannot tell that a message is absent, so an unanswered send is left to callbacks."""
 
+    @property
+    def can_redact(self) -> bool:
+        """False: `redact` does nothing and returns False, whatever the message."""
+
     async def send(self, sms: OutboundSms) -> SendReceipt:
         """Hand `sms` to the provider; the request is written at most once. Raises ProviderError."""
 
@@ -204,7 +208,9 @@ class Provider(Protocol):
         """
 
     async def redact(self, provider_message_id: str) -> bool:
-        """Have the provider forget the body of a message that has ended; False where it cannot. Raises ProviderError.
+        """Have the provider forget body and media of a message that has ended; False where it cannot.
+
+        Raises ProviderError.
 
         Idempotent.
         """

@@ -35,6 +35,12 @@ def configured_providers(settings: Settings) -> tuple[AnyProviderConfig, ...]:
     return (_twilio_of_settings(settings),)
 
 
+def are_simulated(settings: Settings) -> bool:
+    """Tell whether the configured providers are the simulator's: what they say is nothing about the real ones."""
+    text = _providers_text(settings)
+    return settings.uses_simulator if text is None else _holds_local_secret(text)
+
+
 def simulated_providers(simulator_url: str) -> tuple[AnyProviderConfig, ...]:
     """Return the accounts that the simulator plays; they share a number, so that any of them can carry an answer."""
     common = {"senders": [LOCAL_PHONE_NUMBER], "sender_rates": {"*": None}, "allows_short_codes": True}
@@ -72,13 +78,17 @@ def _providers_text(settings: Settings) -> str | None:
 
 
 def _parse(text: str, settings: Settings) -> tuple[AnyProviderConfig, ...]:
-    known = variables()
-    if not settings.is_local and any(secret in text or secret in known.values() for secret in LOCAL_SECRETS):
+    if not settings.is_local and _holds_local_secret(text):
         raise StartupError("PROVIDERS holds a public secret of the simulator: allowed only with APP_ENV=local")
     try:
-        return parse_provider_configs(text, variables=known)
+        return parse_provider_configs(text, variables=variables())
     except ValueError as error:
         raise StartupError(f"PROVIDERS: {error}") from None
+
+
+def _holds_local_secret(text: str) -> bool:
+    known = variables()
+    return any(secret in text or secret in known.values() for secret in LOCAL_SECRETS)
 
 
 def _twilio_of_settings(settings: Settings) -> TwilioConfig:

@@ -26,7 +26,7 @@ from sms_foundation.messaging.ingest import MessageStore
 from sms_foundation.providers.base import Provider, WebhookRequest
 from sms_foundation.providers.errors import NotAuthenticError, WebhookParseError
 from sms_foundation.webhooks.body import first_headers, read_body
-from sms_foundation.webhooks.metrics import WEBHOOKS
+from sms_foundation.webhooks.metrics import WATCHED_OUTCOMES, WEBHOOKS
 
 _LogFields = dict[str, Any]
 _Accept = Callable[[WebhookRequest, _LogFields], Awaitable[tuple[str, BackgroundTask | None]]]
@@ -99,6 +99,8 @@ class _Webhook:
         self._max_bytes = max_bytes
         reply = self._shape.reply
         self._body = reply.body
+        for outcome in WATCHED_OUTCOMES:
+            _counter(provider.name, kind, outcome)
         self._headers = [
             (b"content-type", reply.content_type.encode()),
             (b"content-length", str(len(reply.body)).encode()),

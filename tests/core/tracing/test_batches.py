@@ -102,6 +102,21 @@ class TestSpans:
         assert together.attributes == {"sms.batch.size": 2}
         assert writer.origins[1] == Origin(TraceContext(together.trace_id, together.span_id, True).traceparent)
 
+    async def test_of_a_commit_belong_to_the_first_whose_trace_is_recorded(
+        self, tracer: Tracer, collector: Collector
+    ) -> None:
+        """Below one that nobody records it would not be recorded either, and the others would miss it."""
+        writer = Writer()
+        batcher = batcher_of(writer, tracer)
+
+        await asyncio.gather(*(submit(batcher, number, is_sampled=number != 1) for number in (1, 2, 3)))
+
+        await collector.until(lambda: bool(collector.spans), "the commit arrives")
+        assert len(writer.origins) == 1
+        (together,) = collector.spans
+        assert (together.trace_id, together.parent_id) == (f"{2:032x}", f"{2:016x}")
+        assert together.links == [(f"{number:032x}", f"{number:016x}") for number in (1, 2, 3)]
+
     async def test_there_is_none_for_what_nobody_records(self, tracer: Tracer, collector: Collector) -> None:
         writer = Writer()
         batcher = batcher_of(writer, tracer)

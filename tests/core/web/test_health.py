@@ -124,6 +124,21 @@ class TestHealth:
             "weight_percent": 100,
         }
 
+    async def test_twilio_in_trouble_is_said_of_it_too(self, service: Service, database: Database) -> None:
+        await answer(service, "/health")  # its row is there now
+        await database.pool.execute(
+            "UPDATE sms_providers SET circuit = 'open', circuit_until = now() + interval '1 hour' WHERE name = 'twilio'"
+        )
+
+        async def is_seen() -> bool:
+            return (await answer(service, "/health"))[1]["dependencies"]["twilio"]["state"] == "degraded"  # type: ignore[index]
+
+        await eventually(is_seen, "the open circuit is seen")
+        status, body = await answer(service, "/health")
+        assert (status, body["ok"]) == (200, True)
+        twilio = body["dependencies"]["twilio"]  # type: ignore[index]
+        assert (twilio["credentials"], twilio["last_messages"]) == ("simulator", "in_trouble")
+
     async def test_dead_and_old_work_is_a_reason_to_look(self, service: Service, database: Database) -> None:
         async with database.transaction() as connection:
             await queue.enqueue(connection, [NewWork("gone", UUID(int=n)) for n in (1, 2, 3)])
@@ -149,6 +164,7 @@ class TestHealth:
             assert away["state"] == "down"
             assert away["error"].startswith("ConnectionRefusedError: ")
             assert body["dependencies"]["twilio"]["state"] == "ok"  # type: ignore[index]
+            assert body["dependencies"]["twilio"]["last_messages"] == "unknown"  # type: ignore[index]
             assert "pw-of-the-database" not in str(body)
 
 

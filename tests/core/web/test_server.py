@@ -15,6 +15,8 @@ from sms_foundation.core.web.server import Server, serving
 from tests.support.http_connection import HttpConnection, RefusedError
 from tests.support.processes import eventually
 
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
 
 async def hello(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
@@ -74,6 +76,38 @@ class TestServer:
         assert answer.startswith(b"HTTP/1.1 200 OK")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
+
+
+class AskedAtTheEnd(Server):
+    """Gets one more request at the very moment in which its port has been closed."""
+
+    caller: socket.socket
+
+    async def close_port(self, sockets: list[socket.socket]) -> None:
+        await super().close_port(sockets)
+        self.caller.sendall(REQUEST)
+
+
+class TestShutdown:
+    async def test_what_was_sent_before_connections_are_closed_is_answered(self, listener: socket.socket) -> None:
+        stopping = Stopping()
+        app = RequestContext(hello, EdgeLoad(), SecurityHeaders(), stopping)
+        server = AskedAtTheEnd(app, stopping, closing_s=5, has_lifespan=False)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        loop = asyncio.get_running_loop()
+
+        async def has_started() -> bool:
+            return server.started
+
+        await eventually(has_started, "the server has started")
+        with socket.create_connection(listener.getsockname()) as server.caller:
+            server.caller.sendall(REQUEST)
+            server.caller.setblocking(False)
+            assert (await loop.sock_recv(server.caller, 65536)).startswith(b"HTTP/1.1 200 OK")
+            server.should_exit = True
+            await task
+
+            assert (await loop.sock_recv(server.caller, 65536)).startswith(b"HTTP/1.1 200 OK")
 
 
 class TestServing:

@@ -1,11 +1,13 @@
 """The SQL of work rows, on real rows and, where it is about races, on two connections."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
+import orjson
 import pytest
 
 from sms_foundation.core.db import Connection, Database
@@ -468,3 +470,38 @@ class TestBacklog:
         seconds = await seconds_until_next(connection)
         assert seconds is not None
         assert seconds > 3500  # what is due already is claimed, not waited for
+
+    async def test_counts_no_further_than_told_and_knows_the_oldest_all_the_same(self, connection: Connection) -> None:
+        later = timedelta(hours=1)
+        await enqueue(connection, *(new(n, priority=priority) for priority in Priority for n in range(5)))
+        await enqueue(connection, *(new(n, delay=later) for n in range(5)), *(new(n, kind="other") for n in range(2)))
+        await enqueue(connection, *(new(n, kind="dead") for n in range(5)), *(new(n, kind="leased") for n in range(5)))
+        await connection.execute("UPDATE work SET state = 'dead' WHERE kind = 'dead'")
+        await claim(connection, lanes=[Lane("leased", Priority.NORMAL, 5)])
+        await connection.execute("UPDATE work SET run_at = now() - interval '90 seconds' WHERE id = 12")
+
+        dead, leased, other, send = await queue.backlog(connection, count_at_most=3)
+
+        assert (dead.kind, dead.dead) == ("dead", 3)
+        assert (leased.kind, leased.leased) == ("leased", 3)
+        assert (other.kind, other.due, other.scheduled) == ("other", 2, 0)
+        assert (send.kind, send.due, send.scheduled) == ("send", 3 * len(Priority), 3)
+        assert 90 <= send.oldest_due_s < 600
+
+    async def test_reads_no_more_rows_however_many_there_are(self, connection: Connection) -> None:
+        await enqueue(connection, *(new(n) for n in range(300)), *(new(n, delay=timedelta(1)) for n in range(300)))
+        await enqueue(connection, *(new(n, kind="dead") for n in range(300)))
+        await connection.execute("UPDATE work SET state = 'dead' WHERE kind = 'dead'")
+        await connection.execute("ANALYZE work")  # as autovacuum does
+
+        (told,) = await connection.fetchrow("EXPLAIN (ANALYZE, FORMAT JSON) " + queue._BACKLOG.replace("$1", "5"))
+
+        scans = [node for node in walk(orjson.loads(told)[0]["Plan"]) if node.get("Relation Name") == "work"]
+        assert max(node["Actual Rows"] for node in scans) <= 5
+        assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan"}
+
+
+def walk(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", []):
+        yield from walk(child)

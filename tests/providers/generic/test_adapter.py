@@ -225,6 +225,7 @@ class TestWhatCannotBeAsked:
         async with opened(TestContract.dialect, "http://127.0.0.1:1") as provider:
             assert await provider.fetch_status("m-1") is None
             assert await provider.redact("m-1") is False
+            assert provider.can_redact is False
             assert [sms async for sms in provider.list_inbound(utc_now(), utc_now())] == []
 
 

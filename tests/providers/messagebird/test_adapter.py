@@ -280,6 +280,7 @@ class TestRedact:
     async def test_is_not_possible(self) -> None:
         async with opened(TestContract.dialect, "http://127.0.0.1:1") as provider:
             assert await provider.redact(ID) is False
+            assert provider.can_redact is False
 
 
 class TestWebhooks:

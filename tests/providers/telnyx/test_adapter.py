@@ -201,6 +201,7 @@ class TestAsking:
             assert provider.can_look_up is False
             assert (await error_of(provider.find_sent(QUERY))).kind is ErrorKind.UNAVAILABLE
             assert await provider.redact(ID) is False
+            assert provider.can_redact is False
             assert [sms async for sms in provider.list_inbound(utc_now(), utc_now())] == []
 
 

@@ -418,7 +418,40 @@ class TestRedact:
         async with provider_at(lambda _: answer(message(body=""))) as (provider, server):
             assert await provider.redact(SID) is True
 
-        assert server.received[0].body == b"Body="
+        assert [request.body for request in server.received] == [b"Body="]
+
+    async def test_deletes_the_media_as_well(self) -> None:
+        """An empty body leaves the photos where they are."""
+        listed = ["ME1", "ME2"]
+
+        def respond(request: Received) -> bytes:
+            if request.method == "POST":
+                return answer(message(body="", num_media="2"))
+            if request.method == "GET":
+                return reply(200, json.dumps({"media_list": [{"sid": sid} for sid in listed]}).encode())
+            return reply(204) if "ME1" in request.target else error(20404, 404)  # somebody was faster
+
+        async with provider_at(respond) as (provider, server):
+            assert await provider.redact(SID) is True
+
+        media = f"/2010-04-01/Accounts/{ACCOUNT}/Messages/{SID}/Media"
+        assert [(request.method, request.target) for request in server.received[1:]] == [
+            ("GET", f"{media}.json?PageSize=200"),
+            ("DELETE", f"{media}/ME1.json"),
+            ("DELETE", f"{media}/ME2.json"),
+        ]
+
+    @pytest.mark.parametrize("failing", ["GET", "DELETE"])
+    async def test_media_that_cannot_be_deleted_now_is_no_success(self, failing: str) -> None:
+        def respond(request: Received) -> bytes:
+            if request.method == failing:
+                return error(20503, 503)
+            if request.method == "GET":
+                return reply(200, b'{"media_list": [{"sid": "ME1"}]}')
+            return answer(message(body="", num_media="1"))
+
+        async with provider_at(respond) as (provider, _):
+            assert (await error_of(provider.redact(SID))).kind is ErrorKind.UNAVAILABLE
 
     async def test_message_that_is_gone_needs_no_redaction(self) -> None:
         async with provider_at(lambda _: error(20404, 404)) as (provider, _):

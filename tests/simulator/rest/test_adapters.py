@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from sms_foundation.core import local_accounts as local
@@ -286,4 +287,15 @@ class TestLookUp:
             await settle(simulator)
             assert await provider.redact(receipt.provider_message_id) is True
             assert await provider.redact(receipt.provider_message_id) is True
+
+    async def test_twilio_forgets_the_media_of_a_redacted_message(self, simulator: RunningSimulator) -> None:
+        async with service_with("twilio", simulator) as (provider, _):
+            receipt = await provider.send(
+                sms(media_urls=("https://media.example/1.jpg", "https://media.example/2.jpg"))
+            )
+            await settle(simulator)
+            assert await provider.redact(receipt.provider_message_id) is True
+            status = await provider.fetch_status(receipt.provider_message_id)
+        assert status is not None
+        assert orjson.loads(status.raw)["num_media"] == "0"
         assert simulator.received()[0]["body"] == BODY

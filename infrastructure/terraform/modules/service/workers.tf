@@ -29,6 +29,30 @@ resource "google_cloud_run_v2_worker_pool" "workers" {
         }
       }
 
+      # As for the service: two minutes to begin, and a worker that hangs is replaced.
+      # Source: https://cloud.google.com/run/docs/configuring/workerpools/healthchecks (read November 2026)
+      startup_probe {
+        period_seconds    = 2
+        timeout_seconds   = 2
+        failure_threshold = 60
+
+        http_get {
+          path = "/health/startup"
+          port = 8080
+        }
+      }
+
+      liveness_probe {
+        period_seconds    = 10
+        timeout_seconds   = 3
+        failure_threshold = 3
+
+        http_get {
+          path = "/health/live"
+          port = 8080
+        }
+      }
+
       dynamic "env" {
         for_each = merge(local.settings, { WORKER_PORT = "8080" })
 

@@ -104,6 +104,8 @@ DELETE FROM rate_cells WHERE key IN (
     SELECT key FROM rate_cells WHERE tat < clock_timestamp() - interval '1 hour' LIMIT 10000 FOR UPDATE SKIP LOCKED)
 """
 
+# Cells are those of the last hour or two: looked through for a person now and then, they need no index by prefix.
+_COUNT = "SELECT count(*) FROM rate_cells AS c, unnest($1::text[]) AS p(prefix) WHERE starts_with(c.key, p.prefix)"
 _FORGET = "DELETE FROM rate_cells AS c USING unnest($1::text[]) AS p(prefix) WHERE starts_with(c.key, p.prefix)"
 
 
@@ -210,6 +212,12 @@ class PostgresRates:
 async def forget_idle(connection: Connection) -> int:
     """Delete cells that nobody has used for an hour: having none means the same. Returns how many, 10,000 at most."""
     return rows_affected(await connection.execute(_FORGET_IDLE))
+
+
+async def count_keys(connection: Connection, prefixes: Sequence[str]) -> int:
+    """Return how many cells have a key that begins with one of `prefixes`."""
+    count: int = await connection.fetchval(_COUNT, prefixes)
+    return count
 
 
 async def forget_keys(connection: Connection, prefixes: Sequence[str]) -> int:

@@ -3,11 +3,12 @@
 The parser itself sets no limit to either. What a route reads of a body is limited where it is read (`bodies`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sms_foundation.core.web.metrics import HTTP_CUT_OFF
 
@@ -16,6 +17,7 @@ MAX_URL_BYTES: Final = 16 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Of what has come without the head being complete; one read of the socket more may be looked at."""
 _SLOWEST_BYTES_PER_S: Final = 64 * 1024
+_LINGER_S: Final = 1.0
 _TOO_LARGE: Final = "431 Request Header Fields Too Large"
 _URL_TOO_LONG: Final = "414 URI Too Long"
 _TOO_SLOW: Final = "408 Request Timeout"
@@ -27,6 +29,7 @@ class Stall(StrEnum):
     REQUEST = "request"  # a first byte of it
     HEAD = "head"  # the rest of its head
     BODY = "body"  # the rest of its body
+    END = "end"  # the end of a body that was answered without it
     READER = "reader"  # somebody who reads the answer
 
 
@@ -43,7 +46,7 @@ class Patience:
         match stall:
             case Stall.REQUEST:
                 return self.request_s
-            case Stall.HEAD:
+            case Stall.HEAD | Stall.END:
                 return self.head_s
             case Stall.BODY:
                 return self.body_s + received_bytes / _SLOWEST_BYTES_PER_S
@@ -66,7 +69,7 @@ class Connection(HttpToolsProtocol):
             return
         self._received_bytes += len(data)
         super().data_received(data)
-        if self.scope is not None and "method" not in self.scope:  # a head that is not complete
+        if self._is_in_head() and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_TOO_LARGE, "head_too_large")
@@ -94,6 +97,8 @@ class Connection(HttpToolsProtocol):
 
     def cut_off_if_stalled(self, now: float, patience: Patience) -> None:
         """Close the connection if it has been waited for too long; `now` is on the event loop's clock, in seconds."""
+        if self._is_refused:
+            return
         stall = self._find_stall()
         if stall is None or self._stall is None or stall[0] is not self._stall[0] or stall[1] is not self._stall[1]:
             self._stall, self._stalled_at, self._received_bytes = stall, now, 0
@@ -106,20 +111,29 @@ class Connection(HttpToolsProtocol):
             return Stall.READER, self.scope
         if self.flow.read_paused:  # what has come is still being worked at
             return None
-        if self.scope is None:
-            return Stall.REQUEST, None
-        if "method" not in self.scope:
+        if self._is_in_head():
             return Stall.HEAD, self.scope
-        if self.cycle.more_body:
-            return Stall.BODY, self.scope
+        if (cycle := self._last_cycle()) is None:
+            return Stall.REQUEST, self.scope
+        if cycle.more_body:
+            return Stall.END if cycle.response_complete else Stall.BODY, self.scope
         # After an answer the server's own time runs, until a byte comes: also one that begins no request.
-        if self.cycle.response_complete and self.timeout_keep_alive_task is None:
+        if cycle.response_complete and self.timeout_keep_alive_task is None:
             return Stall.REQUEST, self.scope
         return None
 
+    def _is_in_head(self) -> bool:
+        """Tell whether a head has begun and is not complete: only then is it known what is asked for."""
+        scope: Mapping[str, object] | None = self.scope  # None before the first request, whatever its type says
+        return scope is not None and "method" not in scope
+
+    def _last_cycle(self) -> RequestResponseCycle | None:
+        return self.cycle  # None before the first request, whatever its type says
+
     def _cut_off(self, stall: Stall) -> None:
         is_asking = stall in (Stall.HEAD, Stall.BODY)
-        if is_asking and (self.cycle is None or self.cycle.response_complete or not self.cycle.response_started):
+        cycle = self._last_cycle()
+        if is_asking and (cycle is None or cycle.response_complete or not cycle.response_started):
             self._refuse(_TOO_SLOW, f"{stall}_too_slow")
             return
         HTTP_CUT_OFF.labels(f"{stall}_too_slow").inc()
@@ -129,10 +143,13 @@ class Connection(HttpToolsProtocol):
         """Answer without the application, which is told that nobody is there any more, and hang up."""
         HTTP_CUT_OFF.labels(reason).inc()
         self._is_refused = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        cycle = self._last_cycle()
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
         text = status.partition(" ")[2]
         head = f"HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {len(text)}\r\n"
         self.transport.write(f"{head}connection: close\r\n\r\n{text}".encode())
-        self.transport.close()
+        # Closed at once, the answer would be lost with what still comes in: the kernel would reset the connection.
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)

@@ -14,6 +14,7 @@ IDEMPOTENT_REQUESTS = Counter(
     "Requests with an Idempotency-Key: fresh, replayed, conflict (another request's key), running (its twin is)",
     ["outcome"],
 )
-# reason: head_too_large, or what was waited for in vain: request_too_slow, head_too_slow, body_too_slow, reader_too_slow
+# reason: head_too_large; or, with _too_slow, what was waited for: request, head, body, end (of a body that was answered
+# without it), reader (of an answer).
 HTTP_CUT_OFF = Counter("sms_http_connections_cut_off_total", "Connections that cost more than they may", ["reason"])
 HTTP_IN_FLIGHT = Gauge("sms_http_requests_in_flight", "Requests being answered")

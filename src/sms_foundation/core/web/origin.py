@@ -11,6 +11,13 @@ from sms_foundation.core.tracing.context import TraceContext, parse_traceparent
 from sms_foundation.core.tracing.tracer import Span, SpanKind, Tracer
 
 _is_request_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+# Random ids, in which any digits may follow each other: UUIDs, and ids of spans and traces.
+_random: Final = re.compile(
+    rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|(?<![0-9a-z])(?=[0-9]{0,31}[a-f])(?:[0-9a-f]{16}){1,2}(?![0-9a-z])",
+    re.IGNORECASE,
+)
+# As people write numbers, with something between the digits or not.
+_has_number = re.compile(rb"\+[0-9](?:[-._:/]?[0-9]){6}|[0-9](?:[-._:/]?[0-9]){9}").search
 _SERVER_ERROR: Final = 500
 _HEADERS = Iterable[tuple[bytes, bytes]]
 
@@ -18,7 +25,8 @@ _HEADERS = Iterable[tuple[bytes, bytes]]
 def read_origin(headers: _HEADERS) -> tuple[str, TraceContext | None]:
     """Return the request's id, the caller's or a new one, and the caller's place in a trace; None without a valid one.
 
-    Of several ids the first counts; several places are none.
+    Of several ids the first counts; several places are none. An id goes into every log line and row about its request:
+    one with a phone number in it is not taken.
     """
     request_id: bytes | None = None
     parents: list[bytes] | None = None
@@ -27,10 +35,14 @@ def read_origin(headers: _HEADERS) -> tuple[str, TraceContext | None]:
             request_id = request_id or value
         elif name == b"traceparent":
             parents = [value] if parents is None else [*parents, value]
-    given = request_id.decode() if request_id is not None and _is_request_id(request_id) else new_request_id()
+    given = request_id.decode() if request_id is not None and _may_be_kept(request_id) else new_request_id()
     if parents is None or len(parents) > 1:
         return given, None
     return given, parse_traceparent(parents[0].decode("latin-1").strip())
+
+
+def _may_be_kept(request_id: bytes) -> bool:
+    return _is_request_id(request_id) is not None and _has_number(_random.sub(b"", request_id)) is None
 
 
 def begin_span(tracer: Tracer, scope: Scope, parent: TraceContext | None) -> Span:

@@ -35,10 +35,10 @@ class Server(uvicorn.Server):
         *,
         closing_s: float,
         has_lifespan: bool = True,
-        patience: Patience = Patience(),
+        patience: Patience | None = None,
     ) -> None:
         self._stopping = stopping
-        self._patience = patience
+        self._patience = patience or Patience()
         self._goodbye_s = min(_LONGEST_GOODBYE_S, closing_s * _GOODBYE_SHARE)
         config = uvicorn.Config(
             app,

@@ -78,7 +78,10 @@ class DeadWork:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Open work of one kind; `oldest_due_s` is how long the oldest due row has been waiting, 0 when none is."""
+    """Open work of one kind, of very much at least so much; see `backlog`.
+
+    `oldest_due_s` is how long the oldest due row has been waiting, 0 when none is.
+    """
 
     kind: str
     due: int
@@ -192,15 +195,41 @@ CROSS JOIN LATERAL (
 ) AS w
 """
 
+# Every process is asked for this every few seconds, most of all when there is much of it: so it reads no more than the
+# beginning of each index, however much there is. Lanes are found one by one, each by a single probe.
 _BACKLOG = """
-SELECT kind,
-       count(*) FILTER (WHERE state = 'due' AND run_at <= now()) AS due,
-       count(*) FILTER (WHERE state = 'due' AND run_at > now()) AS scheduled,
-       count(*) FILTER (WHERE state = 'leased') AS leased,
-       count(*) FILTER (WHERE state = 'dead') AS dead,
-       coalesce(extract(epoch FROM now() - min(run_at) FILTER (WHERE state = 'due' AND run_at <= now())), 0)::float8
-           AS oldest_due_s
-FROM work GROUP BY kind ORDER BY kind
+WITH RECURSIVE lane AS (
+    (SELECT kind, priority FROM work WHERE state = 'due' ORDER BY kind, priority LIMIT 1)
+    UNION ALL
+    SELECT next.kind, next.priority FROM lane CROSS JOIN LATERAL (
+        SELECT kind, priority FROM work
+        WHERE state = 'due' AND (kind, priority) > (lane.kind, lane.priority) ORDER BY kind, priority LIMIT 1
+    ) AS next
+), counted AS (
+    SELECT lane.kind, due.n AS due, scheduled.n AS scheduled, 0 AS leased, 0 AS dead, due.oldest
+    FROM lane
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n, min(run_at) AS oldest FROM (
+            SELECT run_at FROM work
+            WHERE state = 'due' AND kind = lane.kind AND priority = lane.priority AND run_at <= now()
+            ORDER BY run_at LIMIT $1) AS first
+    ) AS due
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS n FROM (
+            SELECT FROM work
+            WHERE state = 'due' AND kind = lane.kind AND priority = lane.priority AND run_at > now()
+            ORDER BY run_at LIMIT $1) AS first
+    ) AS scheduled
+    UNION ALL
+    SELECT kind, 0, 0, count(*), 0, NULL
+    FROM (SELECT kind FROM work WHERE state = 'leased' ORDER BY lease_until LIMIT $1) AS first GROUP BY kind
+    UNION ALL
+    SELECT kind, 0, 0, 0, count(*), NULL
+    FROM (SELECT kind FROM work WHERE state = 'dead' ORDER BY id LIMIT $1) AS first GROUP BY kind
+)
+SELECT kind, sum(due)::bigint, sum(scheduled)::bigint, sum(leased)::bigint, sum(dead)::bigint,
+       coalesce(extract(epoch FROM now() - min(oldest)), 0)::float8
+FROM counted GROUP BY kind ORDER BY kind
 """
 
 _LIST_DEAD = """
@@ -322,9 +351,13 @@ async def seconds_until_next(connection: Connection, *, lanes: Sequence[Lane]) -
     return seconds
 
 
-async def backlog(connection: Connection) -> list[Backlog]:
-    """Count open and dead work by kind."""
-    return [Backlog(*row) for row in await connection.fetch(_BACKLOG)]
+async def backlog(connection: Connection, *, count_at_most: int = 5_000) -> list[Backlog]:
+    """Count open and dead work by kind; the time it takes does not grow with how much there is.
+
+    Of what is due, and of what is scheduled, at most `count_at_most` rows are counted per kind and priority; of what is
+    leased, and of what is dead, as many of all kinds together. How long the oldest has waited is always exact.
+    """
+    return [Backlog(*row) for row in await connection.fetch(_BACKLOG, count_at_most)]
 
 
 async def list_dead(connection: Connection, *, kind: str | None = None, limit: int = 100) -> list[DeadWork]:

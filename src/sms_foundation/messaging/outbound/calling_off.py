@@ -33,6 +33,7 @@ FROM sms_messages AS m WHERE id = $1 FOR NO KEY UPDATE
 """
 # One that was claimed since it was seen stays. What came in is done here and now, so it needs nobody else.
 _DELETE: Final = "DELETE FROM work WHERE id = $1 AND (state <> 'leased' OR lease_until <= now() OR kind = $2)"
+_IS_LEFT: Final = "SELECT EXISTS (SELECT FROM work WHERE id = $1)"
 
 
 @dataclass(slots=True)
@@ -71,11 +72,11 @@ async def call_off(database: Database, conversations: Sequence[UUID], *, phone: 
                 stopped.under_way += 1
                 continue
             async with database.transaction() as connection:
-                stopped.canceled += await _settle(connection, each, phone=phone)
+                await _settle(connection, each, stopped, phone=phone)
 
 
-async def _settle(connection: Connection, each: _Open, *, phone: str) -> bool:
-    """End one piece of work; returns whether that canceled a message."""
+async def _settle(connection: Connection, each: _Open, stopped: Stopped, *, phone: str) -> None:
+    """End one piece of work, unless somebody has taken it since it was seen: then it is under way."""
     message = await connection.fetchrow(_LOAD, each.message_id)
     if each.kind == MESSAGE_RECEIVED:
         await apply_keyword(
@@ -88,7 +89,8 @@ async def _settle(connection: Connection, each: _Open, *, phone: str) -> bool:
     elif message["is_unsent"]:
         await control.cancel(connection, each.message_id)
     await connection.execute(_DELETE, each.work_id, MESSAGE_RECEIVED)
-    return bool(message["is_unsent"])
+    stopped.canceled += message["is_unsent"]
+    stopped.under_way += await connection.fetchval(_IS_LEFT, each.work_id)
 
 
 async def cancel_unsent(database: Database, message_ids: Sequence[UUID]) -> int:

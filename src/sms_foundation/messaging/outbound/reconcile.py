@@ -120,6 +120,8 @@ class Redaction:
 
 
 FORGOTTEN = Redaction(None)
+NOT_CONFIGURED = Redaction(None, "this provider is not configured any more")
+_CANNOT = Redaction(None, "this provider cannot be asked to")
 _LATER = Redaction(_REDACT_AT_PROVIDER_AGAIN)
 
 
@@ -292,7 +294,9 @@ class Reconciliation:
             return FORGOTTEN  # it never got there
         provider = self._providers.get(name)
         if provider is None:
-            return Redaction(None, "this provider is not configured any more")
+            return NOT_CONFIGURED
+        if not provider.can_redact:
+            return _CANNOT
         is_recent = sent_at is not None and sent_at > utc_now() - _ASK_NO_LONGER_AFTER
         if name in report.stopped or (is_recent and not has_ended):
             return _LATER
@@ -302,7 +306,7 @@ class Reconciliation:
             self._note_error(name, error, report, what="redact")
             return _LATER
         report.silences[name] = 0
-        return FORGOTTEN if is_forgotten else Redaction(None, "this provider cannot be asked to")
+        return FORGOTTEN if is_forgotten else _CANNOT
 
     def _names(self, report: Report) -> list[str]:
         return [name for name in self._providers if name not in report.stopped]

@@ -106,6 +106,7 @@ WITH result AS MATERIALIZED (
         ended_at = CASE WHEN {_ENDS} THEN coalesce(m.ended_at, now()) ELSE m.ended_at END,
         poll_at = CASE WHEN m.ended_at IS NULL THEN coalesce(now() + r.poll_after, m.poll_at) END,
         redact_at = CASE
+            WHEN r.outcome = 'sent' AND {sql_is_erased("m")} THEN coalesce(m.redact_at, now())
             WHEN r.outcome = 'sent' OR ({_ENDS} AND r.next <> 'dead') THEN {REDACT_AT}
             WHEN {_ENDS} THEN {REDACT_AT} + {_RETRYABLE_FOR} ELSE m.redact_at END,
         price_micros = coalesce(r.price_micros, m.price_micros),

@@ -45,6 +45,7 @@ class GenericProvider:
     """Sends plain texts to a configured URL and reads configured webhooks."""
 
     kind: Final = "http"
+    can_redact: Final = False
 
     def __init__(self, config: GenericConfig, http: HttpClient, *, base_urls: Sequence[str]) -> None:
         self.name: Final = config.name

@@ -65,6 +65,7 @@ class MessageBirdProvider:
     kind: Final = "messagebird"
     webhook_shape: Final = _SHAPE
     can_look_up: Final = True
+    can_redact: Final = False
 
     def __init__(
         self,

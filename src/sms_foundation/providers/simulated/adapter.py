@@ -37,6 +37,7 @@ class SimulatedProvider:
     kind: Final = SIMULATED
     name: Final = SIMULATED
     can_look_up: Final = True
+    can_redact: Final = True
     webhook_shape: Final = WebhookShape(frozenset(), frozenset(), WebhookReply("text/plain; charset=utf-8", b""))
 
     async def send(self, sms: OutboundSms) -> SendReceipt:

@@ -77,6 +77,7 @@ class TelnyxProvider:
     # Messages cannot be listed; the detail records (GET /v2/detail_records) can, but come late and know no reference of
     # ours. So absence can never be confirmed.
     can_look_up: Final = False
+    can_redact: Final = False
 
     def __init__(
         self,

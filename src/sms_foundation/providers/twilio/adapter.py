@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Final, Literal, Self
 from urllib.parse import quote, urlencode
 
@@ -120,6 +121,7 @@ class TwilioProvider:
     kind: Final = "twilio"
     webhook_shape: Final = _SHAPE
     can_look_up: Final = True
+    can_redact: Final = True
 
     def __init__(self, config: TwilioConfig, http: HttpClient, *, base_urls: Sequence[str]) -> None:
         self.name: Final = config.name
@@ -191,7 +193,11 @@ class TwilioProvider:
                     yield read_inbound(message, provider=self.name)
 
     async def redact(self, provider_message_id: str) -> bool:
-        """Empty the body at Twilio; also True for a message that Twilio has no longer. See `Provider.redact`."""
+        """Empty the body and delete the media at Twilio; also True for a message that Twilio has no longer.
+
+        See `Provider.redact`. Media goes by itself: an empty body leaves it where it is.
+        Source: https://www.twilio.com/docs/messaging/api/media-resource (November 2026)
+        """
         response = await self._ask("POST", self._message_url(provider_message_id), body=form_body([("Body", "")]))
         try:
             message = _read_answer(response, kind_when_asking)
@@ -201,7 +207,21 @@ class TwilioProvider:
             raise
         if message_sid(message) != provider_message_id or message.exact_text("body"):
             raise refusal(response, ErrorKind.UNAVAILABLE)
+        if message.text("num_media") not in ("", "0"):
+            await self._delete_media(provider_message_id)
         return True
+
+    async def _delete_media(self, message_sid: str) -> None:
+        """Delete all media of a message, of which there are ten at most. Idempotent. Raises ProviderError."""
+        collection = self._message_url(message_sid).removesuffix(".json") + "/Media"
+        response = await self._ask("GET", f"{collection}.json?PageSize={_PAGE_SIZE}")
+        media = _read_answer(response, kind_when_asking).children("media_list")
+        if media is None or not all(each.text("sid") for each in media):
+            raise refusal(response, ErrorKind.UNAVAILABLE)
+        for each in media:
+            response = await self._ask("DELETE", f"{collection}/{quote(each.text('sid'), safe='')}.json")
+            if response.status != HTTPStatus.NOT_FOUND:  # deleted by somebody else since it was listed
+                _read_answer(response, kind_when_asking)
 
     def read_inbound(self, request: WebhookRequest) -> InboundSms:
         return webhook.parse_inbound(self._authentic_pairs(request), provider=self.name)

@@ -73,6 +73,7 @@ class VonageProvider:
     # The SMS API has no search by reference; the Reports API is another product, and its records come late. So absence
     # can never be confirmed.
     can_look_up: Final = False
+    can_redact: Final = False
 
     def __init__(
         self,

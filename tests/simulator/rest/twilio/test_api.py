@@ -276,6 +276,18 @@ class TestUpdate:
         assert client.messages(sid).fetch().body == ""
         assert simulator.received()[0]["body"] == "a secret"
 
+    def test_media_can_be_listed_and_deleted_one_by_one(self, client: Client, simulator: RunningSimulator) -> None:
+        urls = ["https://media.example/1.jpg", "https://media.example/2.jpg"]
+        sid = client.messages.create(to=PHONE, from_=LOCAL_PHONE_NUMBER, body="look", media_url=urls).sid
+        simulator.settle()
+        first, second = client.messages(sid).media.list()
+        assert client.messages(sid).media(first.sid).delete()
+        assert [each.sid for each in client.messages(sid).media.list()] == [second.sid]
+        assert client.messages(sid).fetch().num_media == "1"
+        with pytest.raises(TwilioRestException) as refused:
+            client.messages(sid).media(first.sid).delete()
+        assert refused.value.code == 20404
+
     def test_a_scheduled_message_can_be_canceled(self, client: Client, simulator: RunningSimulator) -> None:
         callback = f"{simulator.receiver.base_url}/status"
         message = client.messages.create(

@@ -1,4 +1,4 @@
-"""The endpoints of Twilio's Messages resource, and of the two that tell where texts are handed in."""
+"""The endpoints of Twilio's Messages resource with their media, and of the two that tell where texts are handed in."""
 
 import base64
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from sms_foundation.simulator.rest.gate import pass_gate
 from sms_foundation.simulator.rest.twilio import errors
 from sms_foundation.simulator.rest.twilio.errors import RefusedError, error_response
 from sms_foundation.simulator.rest.twilio.listing import list_messages
+from sms_foundation.simulator.rest.twilio.media import delete_media, list_media
 from sms_foundation.simulator.rest.twilio.parameters import PROVIDER, Form, draft_message
 from sms_foundation.simulator.rest.twilio.places import SERVICES, list_numbers, show_service
 from sms_foundation.simulator.rest.twilio.resource import message_resource
@@ -63,6 +64,9 @@ class TwilioApi:
             routes.append(Route(one, self.fetch, methods=["GET"]))
             routes.append(Route(one, self.update, methods=["POST"]))
             routes.append(Route(one, self.delete, methods=["DELETE"]))
+            media = base + "/{sid:str}/Media"
+            routes.append(Route(media + suffix, self.list_media, methods=["GET"]))
+            routes.append(Route(media + "/{media_sid:str}" + suffix, self.delete_media, methods=["DELETE"]))
         numbers = PREFIX + "Accounts/{account_sid}/IncomingPhoneNumbers.json"
         routes.append(Route(numbers, self.list_numbers, methods=["GET"]))
         routes.append(Route(SERVICES + "{sid:str}", self.show_service, methods=["GET"]))
@@ -93,6 +97,20 @@ class TwilioApi:
     async def delete(self, request: Request) -> Response:
         """204 and nothing else: the SDK takes a body for a result."""
         return await self._answer(request, "read", None, lambda: self._delete(self._find(request)))
+
+    async def list_media(self, request: Request) -> Response:
+        return await self._answer(
+            request, "read", None, lambda: _json(list_media(self._find(request), self._account_sid))
+        )
+
+    async def delete_media(self, request: Request) -> Response:
+        """204, or 404 for media that the message does not have."""
+
+        def delete() -> Response:
+            is_there = delete_media(self._find(request), request.path_params["media_sid"])
+            return Response(status_code=204) if is_there else errors.not_found(request.url.path).response
+
+        return await self._answer(request, "read", None, delete)
 
     async def list_numbers(self, request: Request) -> Response:
         wanted = Form.read(request.scope["query_string"]).find("PhoneNumber")
