@@ -29,7 +29,7 @@ from sms_foundation.providers.errors import ErrorKind
 from tests.support.access import ADMIN_KEY
 from tests.support.declared_metrics import SOURCE, declared
 from tests.support.http_connection import HttpConnection
-from tests.support.processes import Processes, ServiceProcess, send_status, send_text
+from tests.support.processes import Processes, ServiceProcess, eventually, send_status, send_text
 
 PROVIDERS = {"twilio", "messagebird", "vonage", "telnyx", "simulated"}
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"}
@@ -217,6 +217,11 @@ class TestRun:
         service = processes.serve(DATABASE_URL=database_url.dsn, FAILURE_LIMIT="off")
         await service.until_ready()
         await service.get("/metrics")
+
+        async def has_its_admin() -> bool:
+            return (await service.get("/v1/clients", Authorization=f"Bearer {ADMIN_KEY}")).status == 200
+
+        await eventually(has_its_admin, "the first admin has been made")
 
         async def crowd(times: int) -> set[tuple[str, frozenset[tuple[str, str]]]]:
             async with service.connect() as connection:

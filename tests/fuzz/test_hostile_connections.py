@@ -40,7 +40,14 @@ class Target:
     async def drip(self, start: bytes, drop: bytes) -> bytes:
         """Send `start`, then `drop` again and again; returns what came back when the service has hung up."""
         reader, writer = await self.open()
-        answer = asyncio.create_task(reader.read())
+        received = bytearray()
+
+        async def read() -> None:
+            with suppress(ConnectionError):  # a reset comes after an answer, and must not take it along
+                while chunk := await reader.read(65_536):
+                    received.extend(chunk)
+
+        answer = asyncio.create_task(read())
         try:
             async with asyncio.timeout(30):
                 writer.write(start)
@@ -49,9 +56,7 @@ class Target:
                         writer.write(drop)
                         await writer.drain()
                     await asyncio.wait([answer], timeout=0.05)
-            with suppress(ConnectionError):
-                return await answer
-            return b""
+            return bytes(received)
         finally:
             answer.cancel()
             writer.close()
