@@ -170,10 +170,10 @@ class ScriptedRates:
         return [answer] * len(wishes)
 
     async def take(self, takes: Sequence[Take]) -> list[RateOutcome]:
-        raise NotImplementedError("senders reserve, and take nothing")
+        raise AssertionError("senders reserve, and take nothing")
 
     async def give_back(self, costs_us: Mapping[str, int]) -> None:
-        raise NotImplementedError("what senders reserve cannot be given back")
+        raise AssertionError("what senders reserve cannot be given back")
 
     async def read(self, keys: Sequence[str]) -> dict[str, float]:
         return dict.fromkeys(keys, 0.0)
