@@ -57,11 +57,18 @@ class Actor:
         path = os.pathsep.join(map(str, (_ROOT, _ROOT / "src")))
         self.environment = {**kept, "PYTHONPATH": path, **environment}
         self._folder = folder
+        self.turn = asyncio.Lock()
+        """Held by whoever ends it until it is started again."""
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
 
     def start(self) -> None:
-        """Start it, in a session of its own; what it prints is added to the log. It may not be ready for a while."""
+        """Start it, in a session of its own; what it prints is added to the log. It may not be ready for a while.
+
+        Raises RuntimeError while it runs: the one before would be forgotten, and run for ever.
+        """
+        if self._process is not None and self._process.poll() is None:
+            raise RuntimeError(f"{self.name} runs already")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from chaos.cast import Cast
+from chaos.cast import Actor, Cast
 from chaos.client import Client
 from chaos.plan import MONITOR, POSTGRES, PROVIDERS, RECEIPTS, Fault, Kind
 from chaos.postgres import Postgres
@@ -87,17 +87,21 @@ class Saboteur:
 
     async def _break_process(self, fault: Fault) -> None:
         actor = self._cast.actors[fault.target]
-        if fault.kind is Kind.KILL:
-            actor.kill()
-        else:
-            is_excused = actor.is_young or actor.exit_status is not None
-            status = await actor.terminate()
-            if status is None:
-                self._evidence.accidents.append(f"{actor.name} did not end within 20 s of SIGTERM")
-            elif status and not is_excused:
-                self._evidence.accidents.append(f"{actor.name} ended with exit status {status} on SIGTERM")
-        await asyncio.sleep(fault.for_s)
-        actor.start()
+        async with actor.turn:  # SIGTERM may take seconds: the next fault of the same process waits for its restart
+            if fault.kind is Kind.KILL:
+                actor.kill()
+            else:
+                await self._terminate(actor)
+            await asyncio.sleep(fault.for_s)
+            actor.start()
+
+    async def _terminate(self, actor: Actor) -> None:
+        is_excused = actor.is_young or actor.exit_status is not None
+        status = await actor.terminate()
+        if status is None:
+            self._evidence.accidents.append(f"{actor.name} did not end within 20 s of SIGTERM")
+        elif status and not is_excused:
+            self._evidence.accidents.append(f"{actor.name} ended with exit status {status} on SIGTERM")
 
     async def _break_postgres(self, fault: Fault) -> None:
         match fault.kind:
